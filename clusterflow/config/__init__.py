@@ -1,0 +1,1 @@
+"""YAML to frozen, typed, validated objects."""

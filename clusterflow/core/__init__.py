@@ -1,0 +1,1 @@
+"""Records, Protocols, array keys and content hashes that every stage shares."""

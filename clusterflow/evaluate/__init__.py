@@ -1,0 +1,1 @@
+"""Error metrics and what is made of them."""

@@ -1,0 +1,1 @@
+"""Samples new configurations by molecular dynamics."""

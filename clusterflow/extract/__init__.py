@@ -1,0 +1,1 @@
+"""Cuts finite fragments around chosen environments."""

@@ -1,0 +1,1 @@
+"""Reference calculations: energies and forces at a stated level of theory."""

@@ -1,0 +1,1 @@
+"""Numerics that two or more stages share (NumPy and ASE in and out)."""

@@ -1,0 +1,1 @@
+"""Per-atom novelty of an environment with respect to the training set."""

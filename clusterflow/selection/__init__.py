@@ -1,0 +1,1 @@
+"""Chooses which environments are worth a label."""

@@ -1,0 +1,1 @@
+"""Builds and changes atomic structures: defects, perturbed starts."""
