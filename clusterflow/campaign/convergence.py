@@ -1,0 +1,48 @@
+"""When a campaign is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from clusterflow.config.stop import Stop
+
+
+@dataclass(slots=True)
+class IterationRecord:
+    """What one iteration's model gave: keys of its results and the numbers that stopping looks at.
+
+    ``test_mae_p95`` in meV/Å; ``max_novelty`` in nats among the frames explored with this model (None: not explored,
+    or an element never seen).
+    """
+
+    iteration: int
+    model: str
+    mixture: str
+    evaluation: str
+    n_training: int
+    n_labels: int
+    test_mae_p95: float
+    extra: bool = False
+    walkers: list[str] = field(default_factory=list)
+    acquired: str = ""
+    new_labels: str = ""
+    max_novelty: float | None = None
+
+
+def stop_reason(stop: Stop, records: Sequence[IterationRecord], *, core_hours: float) -> str:
+    """Why to stop now, or "" to go on."""
+    last = records[-1]
+    if last.iteration >= stop.iterations:
+        return f"all {stop.iterations} iterations are done"
+    if stop.test_mae_p95 is not None and last.test_mae_p95 <= stop.test_mae_p95 * 1000:
+        return f"test force MAE_P95 is {last.test_mae_p95:.1f} meV/Å, below {stop.test_mae_p95 * 1000:g}"
+    if stop.labels is not None and last.n_labels >= stop.labels:
+        return f"the budget of {stop.labels} labels is spent"
+    if stop.core_hours is not None and core_hours >= stop.core_hours:
+        return f"the budget of {stop.core_hours:g} core hours is spent ({core_hours:.2f})"
+    if stop.novelty is not None:
+        seen = [r.max_novelty for r in records if r.acquired][-stop.novelty_iterations :]
+        if len(seen) == stop.novelty_iterations and all(n is not None and n < stop.novelty for n in seen):
+            return f"novelty stayed below {stop.novelty:g} nats for {stop.novelty_iterations} iterations"
+    return ""

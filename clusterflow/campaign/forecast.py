@@ -1,0 +1,104 @@
+"""What a campaign would do, said without doing it: fragments per kind of block, number of labels, cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from clusterflow.campaign.inputs import gather_inputs
+from clusterflow.campaign.plan import shares
+from clusterflow.config.campaign import Campaign
+from clusterflow.config.extract import Whole
+from clusterflow.config.label import GPAW
+from clusterflow.config.start import Perturbed
+from clusterflow.core.data import Site
+from clusterflow.core.frames import content_hash, formula
+
+Row = tuple[str, int, str, int, str, str, int, int, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """``fragments``: (system, atoms, kind of block, how many in the cell, core, fragment, atoms, charge, unpaired
+    electrons, seconds per label). ``label_core_seconds`` is None where no cost model exists for the level."""
+
+    level_of_theory: str
+    fragments: tuple[Row, ...]
+    labels_start: int
+    labels_test: int
+    labels_per_iteration: int
+    labels_total: int
+    walkers: int
+    md_steps: int
+    label_core_seconds: float | None
+
+
+def forecast(config: Campaign) -> Forecast:
+    """Builds the structures, cuts one fragment per kind of block, and counts."""
+    from clusterflow.explore.schedule import steps_for
+
+    inputs, structures = gather_inputs(config)
+    rows: list[Row] = []
+    seconds: list[float] = []
+    for name, atoms in structures.items():
+        for row, cost in _examples(config, name, atoms):
+            rows.append(row)
+            if cost is not None:
+                seconds.append(cost)
+    start = config.start
+    n_start = start.fragments + start.test_fragments if isinstance(start, Perturbed) else 0
+    n_test = start.test_fragments if isinstance(start, Perturbed) else 0
+    total = n_start + config.stop.iterations * config.select.fragments
+    if config.stop.labels is not None:
+        total = min(total, config.stop.labels)
+    walkers = sum(shares([s.weight for s in config.systems], config.explore.walkers))
+    schedule = config.explore.steps
+    steps = sum(
+        steps_for(i, first=schedule.first, growth=schedule.growth, maximum=schedule.maximum)
+        for i in range(1, config.stop.iterations + 1)
+    )
+    return Forecast(
+        level_of_theory=inputs.level_of_theory,
+        fragments=tuple(rows),
+        labels_start=n_start,
+        labels_test=n_test,
+        labels_per_iteration=config.select.fragments,
+        labels_total=total,
+        walkers=walkers,
+        md_steps=walkers * steps,
+        label_core_seconds=sum(seconds) / len(seconds) * total if seconds else None,
+    )
+
+
+def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, float | None]]:
+    """One fragment per kind of block of this structure."""
+    from clusterflow.label.cost import estimate_seconds
+    from clusterflow.physics.building_blocks import find_blocks
+
+    rule = config.extract.build()
+    if isinstance(config.extract, Whole):
+        groups = {("whole", formula(atoms)): [0]}
+    else:
+        blocks = find_blocks(atoms)
+        groups = {}
+        for block, label in enumerate(zip(blocks.kinds, blocks.formulas, strict=True)):
+            groups.setdefault(label, []).append(int(blocks.members(block)[0]))
+    out: list[tuple[Row, float | None]] = []
+    for (kind, core), members in sorted(groups.items()):
+        fragment = rule.extract(atoms, [Site(content_hash(atoms), members[0])])
+        cost = estimate_seconds(fragment.atoms) if isinstance(config.label, GPAW) else None
+        row = (
+            name,
+            len(atoms),
+            kind,
+            len(members),
+            core,
+            formula(fragment.atoms),
+            len(fragment.atoms),
+            fragment.charge,
+            fragment.spin,
+            f"{cost:.0f}" if cost is not None else "·",
+        )
+        out.append((row, cost))
+    return out

@@ -1,0 +1,105 @@
+"""What a campaign starts from, besides its configuration: built structures, seed dataset, level of theory.
+
+They are copied into the run folder when the campaign is opened, so that a resumed campaign sees what it began with,
+whatever has happened to the user's files since.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+
+from ase import Atoms
+
+from clusterflow.campaign.plan import Inputs, SystemInput
+from clusterflow.config.campaign import Campaign
+from clusterflow.config.extract import BuildingBlocks
+from clusterflow.config.section import to_json
+from clusterflow.config.start import Dataset
+from clusterflow.config.systems import System
+from clusterflow.core.frames import content_hash, digest, read_frames, write_frames
+from clusterflow.errors import ConfigError, StructureError
+from clusterflow.state.layout import CampaignFolder
+
+_DATASET = "dataset.extxyz"
+
+
+def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tuple[Inputs, dict[str, Atoms]]:
+    """Builds and checks every system; with a folder, reads the copies there and adds what is missing.
+
+    Raises
+    ------
+    InputError, StructureError
+        Structures or seed dataset that cannot be used, elements without PAW data, no bonds across the cell.
+    ConfigError
+        A system that the campaign already knows was changed.
+    """
+    structures = {s.name: _structure(s, folder) for s in config.systems}
+    reference = config.label.build()
+    frames = _seed_dataset(config, reference.level_of_theory, folder)
+    elements = sorted({e for a in (*structures.values(), *frames) for e in a.get_chemical_symbols()})
+    if hasattr(reference, "check_elements"):
+        reference.check_elements(elements)
+    if isinstance(config.extract, BuildingBlocks):
+        _check_blocks(structures)
+    systems = tuple(
+        SystemInput(
+            name=s.name,
+            identity=s.identity(structures[s.name]),
+            n_atoms=len(structures[s.name]),
+            periodic=bool(structures[s.name].pbc.all()),
+            elements=tuple(sorted(set(structures[s.name].get_chemical_symbols()))),
+        )
+        for s in config.systems
+    )
+    dataset = digest(*(content_hash(a) for a in frames))[:16] if frames else ""
+    return Inputs(systems, reference.level_of_theory, tuple(elements), dataset), structures
+
+
+def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
+    if folder is None:
+        return system.atoms()
+    copy, recipe = folder.inputs / f"{system.name}.extxyz", folder.inputs / f"{system.name}.json"
+    told = {"build": to_json(system)["build"], "structure": str(system.structure)}
+    if copy.is_file() and recipe.is_file():
+        before = json.loads(recipe.read_text(encoding="utf-8"))
+        if before["build"] != told["build"]:
+            raise ConfigError(
+                f"System '{system.name}' was built otherwise when this campaign began.",
+                where=f"before: {before['build']}; now: {told['build']}",
+                todo="Give the changed structure a name of its own under `systems:`, or start another campaign.",
+            )
+        return read_frames(copy)[0]
+    atoms = system.atoms()
+    folder.inputs.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_suffix(".part")
+    write_frames(partial, [atoms])
+    partial.replace(copy)
+    recipe.write_text(json.dumps(told), encoding="utf-8")
+    return read_frames(copy)[0]  # as every worker will read it
+
+
+def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -> list[Atoms]:
+    if not isinstance(config.start, Dataset):
+        return []
+    if folder is None:
+        return config.start.frames(level)
+    copy = folder.inputs / _DATASET
+    if not copy.is_file():
+        config.start.frames(level)
+        folder.inputs.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_suffix(".part")
+        shutil.copyfile(config.start.file, partial)
+        partial.replace(copy)
+    return config.start.model_copy(update={"file": copy}).frames(level)
+
+
+def _check_blocks(structures: Mapping[str, Atoms]) -> None:
+    from clusterflow.physics.building_blocks import find_blocks
+
+    for name, atoms in structures.items():
+        try:
+            find_blocks(atoms)
+        except StructureError as error:
+            raise StructureError(error.what, where=f"system '{name}'", todo=error.todo) from error

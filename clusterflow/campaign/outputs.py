@@ -1,0 +1,62 @@
+"""What the user takes home: dataset, potential, metrics. All of it can be rebuilt from journal and results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from ase import Atoms
+
+from clusterflow.campaign.status import model_rows
+from clusterflow.core import keys
+from clusterflow.core.frames import with_label, write_frames
+from clusterflow.state.labels import LabelStore
+from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.snapshot import Snapshot
+
+
+def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
+    """Every labelled frame with its provenance: split, iteration, system, rule, level of theory, label key."""
+    store = LabelStore(folder.labels)
+    frames = []
+    for name in sorted((n for n in snapshot.decisions if n.startswith("split/")), key=lambda n: int(n.split("/")[1])):
+        for split in ("train", "validation", "test"):
+            for key in snapshot.decisions[name][split]:
+                found = store.get(key)
+                if found is not None:
+                    info = {keys.SPLIT: split, keys.ITERATION: int(name.split("/")[1]), keys.LABEL: key}
+                    frames.append(with_label(*found, **info))
+    return frames
+
+
+def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
+    """Writes ``dataset.extxyz``, ``metrics.json`` and ``model/`` as far as they exist yet."""
+    frames = dataset(folder, snapshot)
+    if frames:
+        partial = folder.dataset.with_suffix(".part")
+        write_frames(partial, frames)
+        partial.replace(folder.dataset)
+    evaluated = [v for n, v in snapshot.decisions.items() if n.startswith("evaluated/")]
+    if evaluated:
+        last = evaluated[-1]["evaluation"]
+        table = {
+            "models": [
+                {"iteration": r.iteration, "labels": r.n_training, "mae": r.mae, "rmse": r.rmse, "mae_p95": r.mae_p95}
+                for r in model_rows(snapshot)
+            ],
+            "unit": "meV/Å",
+            **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
+        }
+        folder.metrics.write_text(json.dumps(table, indent=1), encoding="utf-8")
+    stop = snapshot.decisions.get("stop")
+    exports = [k for k, o in snapshot.outcomes.items() if o.kind == "export" and o.status == "done"]
+    if stop is not None and folder.result("train", stop["model"]).is_dir():
+        partial_model = folder.model.with_name("model.part")
+        shutil.rmtree(partial_model, ignore_errors=True)
+        shutil.copytree(folder.result("train", stop["model"]) / "model", partial_model)
+        for key in exports[-1:]:
+            for file in folder.result("export", key).iterdir():
+                if file.is_file() and file.name not in ("result.json", "manifest.json"):
+                    shutil.copyfile(file, partial_model / file.name)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        partial_model.rename(folder.model)

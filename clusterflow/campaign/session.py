@@ -1,0 +1,152 @@
+"""Opening a campaign: owner lease, journal, frozen configuration, and what may not change between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterflow import __version__
+from clusterflow.campaign.inputs import gather_inputs
+from clusterflow.campaign.plan import Inputs
+from clusterflow.config.campaign import Campaign
+from clusterflow.config.section import to_json
+from clusterflow.core.frames import canonical_json, digest
+from clusterflow.errors import LevelOfTheoryError, StateError
+from clusterflow.state.journal import Journal, read_events
+from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.lease import Lease
+from clusterflow.state.snapshot import Snapshot, fold
+
+_MIN_FREE = 200_000_000
+"""Bytes: below this a campaign is not opened, since its first result might not fit."""
+
+
+@dataclass(slots=True)
+class Session:
+    """An opened campaign, owned by this process. ``changes`` lists what differs from the configuration of last time."""
+
+    config: Campaign
+    folder: CampaignFolder
+    inputs: Inputs
+    lease: Lease
+    journal: Journal
+    snapshot: Snapshot
+    changes: list[str]
+    resumed: bool
+
+
+@contextlib.contextmanager
+def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[Session]:
+    """Opens (or resumes) the campaign of this configuration for as long as the context lasts.
+
+    Raises
+    ------
+    LeaseError
+        Another process is running it.
+    LevelOfTheoryError
+        Its labels are of another level.
+    StateError
+        The disk is full, or the journal is damaged.
+    """
+    folder = CampaignFolder(config.run_folder.absolute())
+    _make(folder.root)
+    lease = Lease.acquire(folder.root)
+    try:
+        resumed = folder.journal.is_file()
+        events = read_events(folder.journal) if resumed else []
+        snapshot = fold(events)
+        inputs, _ = gather_inputs(config, folder)
+        _refuse_other_level(snapshot, inputs, folder)
+        changes = _changes(folder, config)
+        _write_labels_pointer(config, folder)
+        data = to_json(config)
+        journal = Journal.open(folder.journal, lease.epoch)
+        try:
+            opened = journal.append(
+                "opened",
+                version=__version__,
+                config=digest(canonical_json(data)),
+                level_of_theory=inputs.level_of_theory,
+                changes=changes,
+            )
+            snapshot.apply(opened)
+            _replace(folder.config, data)
+            _replace(folder.environment, dict(environment))
+            yield Session(config, folder, inputs, lease, journal, snapshot, changes, resumed)
+        finally:
+            journal.close()
+    finally:
+        lease.release()
+
+
+def _make(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)  # labels and models are the user's own until they share them
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        raise StateError(
+            f"The run folder cannot be made: {error.strerror}.",
+            where=str(root),
+            todo="Set `folder:` in the campaign file to a place where you may write.",
+        ) from None
+    if free < _MIN_FREE:
+        raise StateError(
+            f"Only {free / 1e6:.0f} MB are free where the campaign lives; it needs at least {_MIN_FREE / 1e6:.0f} MB.",
+            where=str(root),
+            todo="Free space, or set `folder:` to another disk; nothing that is published is lost.",
+        )
+
+
+def _refuse_other_level(snapshot: Snapshot, inputs: Inputs, folder: CampaignFolder) -> None:
+    labelled = any(o.kind == "label" for o in snapshot.outcomes.values())
+    for event in snapshot.opened:
+        before = event.data["level_of_theory"]
+        if labelled and before != inputs.level_of_theory:
+            raise LevelOfTheoryError(
+                f"This campaign has labels at '{before}'; its configuration now asks for '{inputs.level_of_theory}'.",
+                where=str(folder.root),
+                todo="Set `label:` back, or give the campaign another name: levels of theory are never mixed.",
+            )
+
+
+def _changes(folder: CampaignFolder, config: Campaign) -> list[str]:
+    """Lines "key: before → after" for everything that differs from last time."""
+    if not folder.config.is_file():
+        return []
+    before = _flat(json.loads(folder.config.read_text(encoding="utf-8")))
+    after = _flat(to_json(config))
+    return [
+        f"{key}: {before.get(key, '(not there)')} → {after.get(key, '(not there)')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return {k: v for i, inner in enumerate(value) for k, v in _flat(inner, f"{prefix}{i}.").items()}
+    return {prefix.rstrip("."): value}
+
+
+def _write_labels_pointer(config: Campaign, folder: CampaignFolder) -> None:
+    if config.labels_folder is not None:
+        config.labels_folder.mkdir(parents=True, exist_ok=True)
+        folder.labels_pointer.write_text(str(config.labels_folder.absolute()) + "\n", encoding="utf-8")
+
+
+def _replace(path: Path, data: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

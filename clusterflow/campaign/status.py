@@ -1,0 +1,144 @@
+"""A campaign seen from outside, from its journal alone: for `clusterflow status`, the live view and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from clusterflow.state.snapshot import Outcome, Snapshot
+
+STAGES = ("start", "label", "train", "novelty", "evaluate", "explore", "acquire", "export")
+
+
+@dataclass(slots=True)
+class StageCount:
+    """Tasks of one kind: sent and not ended, ended well, failed for good; seconds and core seconds spent."""
+
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    cached: int = 0
+    wall_seconds: float = 0.0
+    core_seconds: float = 0.0
+    peak_memory_MB: float = 0.0
+
+
+@dataclass(slots=True)
+class ModelRow:
+    """One model on the test set; errors in meV/Å."""
+
+    iteration: int
+    n_training: int
+    mae: float
+    rmse: float
+    mae_p95: float
+
+
+@dataclass(slots=True)
+class Status:
+    """``state``: running (as far as the journal knows), stopped, finished or failed; ``reason`` why."""
+
+    state: str
+    reason: str
+    iteration: int
+    stages: dict[str, StageCount]
+    labels_left: int
+    models: list[ModelRow]
+    core_hours: float
+    began: str
+    last_event: str
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    walkers: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON data, for scripts."""
+        return asdict(self)
+
+
+def campaign_status(snapshot: Snapshot) -> Status:
+    """What the journal says about the campaign."""
+    state, reason = _state(snapshot)
+    wanted = {
+        f["label_key"]
+        for o in snapshot.outcomes.values()
+        if o.kind in ("start", "acquire") and o.status == "done"
+        for f in o.summary["fragments"]
+    }
+    iterations = [int(n.split("/")[1]) for n in snapshot.decisions if n.startswith(("split/", "selected/"))]
+    return Status(
+        state=state,
+        reason=reason,
+        iteration=max(iterations, default=0),
+        stages=_stages(snapshot),
+        labels_left=sum(k not in snapshot.outcomes for k in wanted),
+        models=model_rows(snapshot),
+        core_hours=snapshot.core_hours,
+        began=snapshot.opened[0].time if snapshot.opened else "",
+        last_event=snapshot.last.time if snapshot.last else "",
+        failures=[
+            {"task": o.kind, "key": k, "error": o.error, "reason": o.reason}
+            for k, o in snapshot.outcomes.items()
+            if o.status == "failed"
+        ],
+        walkers=[dict(o.summary) for o in snapshot.outcomes.values() if o.kind == "explore" and o.status == "done"],
+    )
+
+
+def _state(snapshot: Snapshot) -> tuple[str, str]:
+    if snapshot.finished is not None:
+        return ("failed" if snapshot.finished.get("failed") else "finished"), str(snapshot.finished["reason"])
+    if snapshot.last is not None and snapshot.last.kind == "stopped":
+        return "stopped", str(snapshot.last.data.get("reason", ""))
+    return "running", ""
+
+
+def _stages(snapshot: Snapshot) -> dict[str, StageCount]:
+    counts = {kind: StageCount() for kind in STAGES}
+    for outcome in snapshot.outcomes.values():
+        count = counts.setdefault(outcome.kind, StageCount())
+        _add(count, outcome)
+    opened = snapshot.opened[-1].seq if snapshot.opened else 0
+    for key, event in snapshot.sent.items():
+        if key not in snapshot.outcomes and event.seq > opened:
+            counts.setdefault(event.data["task"], StageCount()).running += 1
+    return counts
+
+
+def _add(count: StageCount, outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        count.failed += 1
+    else:
+        count.done += 1
+    if outcome.cached:
+        count.cached += 1
+        return
+    count.wall_seconds += outcome.wall_time
+    count.core_seconds += outcome.wall_time * outcome.cores
+    count.peak_memory_MB = max(count.peak_memory_MB, outcome.peak_memory_MB)
+
+
+def model_rows(snapshot: Snapshot) -> list[ModelRow]:
+    """Test errors of every evaluated model, in order of iteration; the final model last."""
+    rows = []
+    for name, value in sorted(snapshot.decisions.items(), key=_iteration_order):
+        if not name.startswith("evaluated/"):
+            continue
+        found = snapshot.outcomes.get(value["evaluation"])
+        if found is not None and found.status == "done":
+            s: Mapping[str, Any] = found.summary
+            rows.append(
+                ModelRow(
+                    iteration=int(value["iteration"]),
+                    n_training=int(value["n_training"]),
+                    mae=float(s["mae"]),
+                    rmse=float(s["rmse"]),
+                    mae_p95=float(s["mae_p95"]),
+                )
+            )
+    return rows
+
+
+def _iteration_order(item: tuple[str, Mapping[str, Any]]) -> tuple[int, str]:
+    parts = item[0].split("/")
+    return (int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else -1, item[0])

@@ -1,0 +1,50 @@
+"""`clusterflow check`: everything that can be said before a single task runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from clusterflow.campaign.forecast import forecast
+from clusterflow.cli.console import duration
+from clusterflow.config.load import load_campaign
+from clusterflow.execution.machines import load_machine
+
+
+def check_campaign(path: Path, console: Console) -> None:
+    """Validates, prints systems, fragments, tasks and an estimate of cost."""
+    config = load_campaign(path)
+    machine = load_machine(config.machine)
+    told = forecast(config)
+    console.print(f"{path} is valid. Campaign '{config.name}', run folder {config.run_folder}", markup=False)
+    console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
+    for column in ("system", "atoms", "block", "count in cell", "core", "fragment", "atoms", "charge", "unpaired", "s"):
+        table.add_column(column, justify="left" if column in ("system", "block", "core", "fragment") else "right")
+    for row in told.fragments:
+        table.add_row(*(str(v) for v in row))
+    console.print(table)
+    console.print(
+        f"labels: {told.labels_start} at the start ({told.labels_test} of them the test set), "
+        f"then up to {told.labels_per_iteration} in each of {config.stop.iterations} iterations: "
+        f"at most {told.labels_total}",
+        markup=False,
+        highlight=False,
+    )
+    console.print(
+        f"dynamics: {told.walkers} walkers per iteration, {told.md_steps} MD steps in all",
+        markup=False,
+        highlight=False,
+    )
+    if told.label_core_seconds is not None:
+        hours = told.label_core_seconds / 3600
+        console.print(
+            f"cost: labels about {hours:.2f} core hours (a model's estimate, within a factor of 3), "
+            f"{duration(told.label_core_seconds / machine.label_cores)} with the {machine.label_cores} "
+            "label cores of this machine; dynamics and training come on top",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

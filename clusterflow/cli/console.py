@@ -1,0 +1,183 @@
+"""What a person sees while a campaign runs: one screen on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from clusterflow.campaign.plan import Plan
+from clusterflow.campaign.status import Status, campaign_status
+from clusterflow.state.journal import Event
+from clusterflow.state.snapshot import Snapshot
+
+_NAMES = {
+    "start": "starting fragments",
+    "label": "labels",
+    "train": "training",
+    "novelty": "feature density",
+    "evaluate": "evaluation",
+    "explore": "dynamics",
+    "acquire": "selection",
+    "export": "packaging",
+}
+_REFRESH = 0.5  # s
+
+
+def duration(seconds: float) -> str:
+    """h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+class CampaignView:
+    """Watches a loop. ``progress`` reads what running tasks say of themselves (scratch folder → short text)."""
+
+    def __init__(
+        self, snapshot: Snapshot, *, title: str, planned: int, progress: Callable[[], list[str]], console: Console
+    ) -> None:
+        self.snapshot, self.title, self.planned, self.progress, self.console = (
+            snapshot,
+            title,
+            planned,
+            progress,
+            console,
+        )
+        self.began = time.monotonic()
+        self._last = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, event: Event | None, plan: Plan, in_flight: int) -> None:
+        """Called by the loop for every event and while it waits."""
+        if self._live is None:
+            if event is not None:
+                self._line(event)
+            return
+        now = time.monotonic()
+        if event is not None or now - self._last >= _REFRESH:
+            self._last = now
+            self._live.update(self._screen(plan, in_flight), refresh=True)
+
+    # -- plain lines --------------------------------------------------------------------------------------------
+
+    def _line(self, event: Event) -> None:
+        text = event_line(event)
+        if text:
+            stamp = duration(time.monotonic() - self.began)
+            self.console.print(f"[{stamp}] {text}", highlight=False, markup=False, soft_wrap=True)
+
+    # -- one screen ---------------------------------------------------------------------------------------------
+
+    def _screen(self, plan: Plan, in_flight: int) -> Panel:
+        status = campaign_status(self.snapshot)
+        iteration = f"iteration {plan.iteration} of {self.planned}" if plan.iteration else "start"
+        head = Text(f"{iteration} · {plan.stage} · {in_flight} running · {duration(time.monotonic() - self.began)}")
+        head.append(f" · {status.core_hours:.2f} core hours so far", style="dim")
+        left = labels_left_text(status)
+        parts: list[Any] = [head, stage_table(status)]
+        if left:
+            parts.append(Text(left))
+        if status.models:
+            parts.append(model_table(status))
+        lines = self.progress()
+        if lines:
+            parts.append(Text("\n".join(lines[:8]), style="dim"))
+        if status.failures:
+            last = status.failures[-1]
+            parts.append(Text(f"last failure: {last['task']}: {str(last['reason'])[:150]}", style="yellow"))
+        return Panel(Group(*parts), title=self.title, subtitle="Ctrl-C stops cleanly; the next run resumes")
+
+
+def labels_left_text(status: Status) -> str:
+    """How long the open labels will take, from the mean of those done."""
+    labels = status.stages["label"]
+    if not status.labels_left:
+        return ""
+    fresh = labels.done - labels.cached
+    if fresh <= 0:
+        return f"{status.labels_left} labels to go"
+    seconds = labels.wall_seconds / fresh * status.labels_left / max(1, labels.running)
+    return (
+        f"{status.labels_left} labels to go, about {duration(seconds)} (mean {labels.wall_seconds / fresh:.0f} s each)"
+    )
+
+
+def stage_table(status: Status) -> Table:
+    """Tasks per stage."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("stage", "running", "done", "failed", "core s"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for kind, count in status.stages.items():
+        table.add_row(
+            _NAMES.get(kind, kind),
+            str(count.running or "·"),
+            str(count.done or "·"),
+            Text(str(count.failed), style="yellow") if count.failed else Text("·"),
+            f"{count.core_seconds:.0f}" if count.core_seconds else "·",
+        )
+    return table
+
+
+def model_table(status: Status) -> Table:
+    """Test errors per iteration."""
+    table = Table(box=None, pad_edge=False, title="force errors on the test set, meV/Å", title_justify="left")
+    for column in ("iteration", "labels", "MAE", "RMSE", "MAE_P95"):
+        table.add_column(column, justify="right")
+    for row in status.models:
+        table.add_row(
+            str(row.iteration), str(row.n_training), f"{row.mae:.0f}", f"{row.rmse:.0f}", f"{row.mae_p95:.0f}"
+        )
+    return table
+
+
+def event_line(event: Event) -> str:
+    """One line for one event, or "" for those that say nothing to a person."""
+    data = event.data
+    if event.kind == "sent":
+        told = " ".join(f"{k}={_short(v)}" for k, v in data["what"].items() if v is not None)
+        return f"{data['task']:8s} sent    {data['key'][:10]}  {told}"
+    if event.kind == "done":
+        return f"{data['task']:8s} done    {data['key'][:10]}  {_done_text(data)}"
+    if event.kind == "failed":
+        again = "" if data["final"] else " (will be tried again)"
+        return f"{data['task']:8s} FAILED  {data['key'][:10]}  {data['reason']}{again}"
+    if event.kind == "decision" and event.data["name"].startswith("selected/"):
+        return f"iteration {event.data['name'].split('/')[1]}: {len(data['value']['fragments'])} fragments selected"
+    if event.kind == "finished":
+        return f"finished: {data['reason']}"
+    return ""
+
+
+def _done_text(data: Any) -> str:
+    s, seconds = data["summary"], f"{data['wall_time']:.0f} s"
+    if data.get("cached"):
+        seconds = "was there already"
+    if data["task"] == "explore":
+        text = f"{s['system']}, {s['steps_done']}/{s['steps']} steps, {seconds}"
+        return text + (f", stopped: {s['stop_reason']}" if s["stop_reason"] else "")
+    if data["task"] == "evaluate":
+        return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
+    if data["task"] in ("start", "acquire"):
+        return f"{len(s['fragments'])} fragments, {seconds}"
+    return seconds
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,40 @@
+"""What all commands share: the console, and how an error of ours leaves the program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from clusterflow.errors import ClusterflowError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STOPPED = 75
+"""Exit code: stopped, and the next run resumes (EX_TEMPFAIL, which schedulers can be told to requeue)."""
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def guarded(function: F) -> F:
+    """Prints our errors as they are meant to be read and exits with their code; others keep their traceback."""
+
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ClusterflowError as error:
+            errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            errors.print("stopped", markup=False)
+            sys.exit(STOPPED)
+        except BrokenPipeError:  # `clusterflow status | head`
+            sys.stderr.close()
+            sys.exit(0)
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,140 @@
+"""`clusterflow run`: wires configuration, state, engine and loop, and turns signals into a clean stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from rich.console import Console
+
+from clusterflow.campaign.loop import Interrupted, Loop
+from clusterflow.campaign.outputs import write_outputs
+from clusterflow.campaign.plan import Plan
+from clusterflow.campaign.progress import running_lines
+from clusterflow.campaign.report import write_report
+from clusterflow.campaign.session import Session, open_session
+from clusterflow.campaign.status import campaign_status
+from clusterflow.cli.console import CampaignView, model_table
+from clusterflow.cli.options import STOPPED
+from clusterflow.config.load import load_campaign
+from clusterflow.core.protocols import Engine
+from clusterflow.execution.apps import published, run_task
+from clusterflow.execution.machines import load_machine
+from clusterflow.execution.provenance import environment
+
+
+class StopSignal:
+    """Set by SIGINT and SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.name:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name
+
+    @contextmanager
+    def installed(self) -> Iterator[StopSignal]:
+        """Handles both signals inside the context, and gives them back after it."""
+        before = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_campaign(path: Path, *, engine: Literal["parsl", "serial"], console: Console) -> int:
+    """Runs or resumes the campaign of a file; returns the exit code."""
+    config = load_campaign(path)
+    machine = load_machine(config.machine)
+    with StopSignal().installed() as stop, open_session(config, environment()) as session:
+        _greet(session, console)
+        runner = make_engine(engine, machine, session)
+        view = CampaignView(
+            session.snapshot,
+            title=f"clusterflow · {config.name}",
+            planned=config.stop.iterations,
+            progress=lambda: running_lines(session.folder),
+            console=console,
+        )
+        loop = Loop(
+            config=config,
+            inputs=session.inputs,
+            snapshot=session.snapshot,
+            journal=session.journal,
+            lease=session.lease,
+            engine=runner,
+            published=lambda task: published(task, session.folder),
+            watch=view.watch,
+            stop=lambda: bool(stop.name),
+        )
+        finished = False
+        try:
+            with view:
+                plan = loop.run()
+            finished = True
+        except Interrupted:
+            session.snapshot.apply(session.journal.append("stopped", reason=stop.name))
+        finally:
+            runner.close(cancel=not finished)
+            write_outputs(session.folder, session.snapshot)
+            write_report(session.folder, session.snapshot)
+        if not finished:
+            console.print(f"stopped by {stop.name}; `clusterflow run {path}` resumes", markup=False)
+            return STOPPED
+        return _finish(session, plan, console)
+
+
+def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session) -> Engine:
+    """The engine by name; Parsl is imported only if it is asked for."""
+    if kind == "serial":
+        from clusterflow.execution.serial_engine import SerialEngine
+
+        return SerialEngine(run_task, str(session.folder.root))
+    from clusterflow.execution.parsl_engine import ParslEngine
+
+    run_id = f"{session.config.name}:{session.lease.epoch}"
+    return ParslEngine(machine, session.folder.root, run_task, run_id=run_id)
+
+
+def _greet(session: Session, console: Console) -> None:
+    verb = "resuming" if session.resumed else "new campaign"
+    console.print(
+        f"{verb} {session.config.name} in {session.folder.root}", markup=False, highlight=False, soft_wrap=True
+    )
+    console.print(f"level of theory: {session.inputs.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
+    for change in session.changes:
+        console.print(f"changed since last time: {change}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _finish(session: Session, plan: Plan, console: Console) -> int:
+    reason = plan.failed or plan.finished
+    session.snapshot.apply(session.journal.append("finished", reason=reason, failed=bool(plan.failed)))
+    write_report(session.folder, session.snapshot)
+    status = campaign_status(session.snapshot)
+    if status.models:
+        console.print(model_table(status))
+    if plan.failed:
+        Console(file=sys.stderr).print(
+            f"error: the campaign cannot go on: {reason}\n  where: {session.folder.root}\n"
+            f"  next:  read {session.folder.report.name} there, mend the cause or the configuration, and run again",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        return 1
+    console.print(f"done: {reason}", markup=False, highlight=False)
+    for what, where in (
+        ("potential", session.folder.model),
+        ("dataset", session.folder.dataset),
+        ("report", session.folder.report),
+    ):
+        console.print(f"  {what:10s} {where}", markup=False, highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,233 @@
+"""The stages one by one: `extract`, `label`, `train`, `evaluate`, `new`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from clusterflow.config.campaign import Campaign
+from clusterflow.config.load import load_campaign
+from clusterflow.core import keys
+from clusterflow.core.data import Site
+from clusterflow.core.frames import content_hash, formula, fragment_to_atoms, read_frames, with_label, write_frames
+from clusterflow.errors import ExtractionError, InputError, LabelError, StateError, StructureError
+
+
+def _refuse_overwrite(path: Path, *, force: bool) -> None:
+    if path.exists() and not force:
+        raise InputError(
+            f"'{path}' exists already.", where=str(path.absolute()), todo="Name another file, or add --force."
+        )
+
+
+def write_new(structure: Path, output: Path, *, force: bool, console: Console) -> None:
+    """Writes a commented campaign file for a structure."""
+    from clusterflow.config.template import campaign_template, identifier
+    from clusterflow.physics.bonds import check_distances
+    from clusterflow.physics.building_blocks import find_blocks
+
+    atoms = read_frames(structure)[0]
+    check_distances(atoms)
+    try:
+        blocks = any(k in ("node", "linker") for k in find_blocks(atoms).kinds)
+    except StructureError as error:
+        console.print(f"note: {error.what} The file therefore labels whole frames.", markup=False)
+        blocks = False
+    _refuse_overwrite(output, force=force)
+    target = structure.absolute()
+    if target.is_relative_to(output.absolute().parent):
+        target = target.relative_to(output.absolute().parent)
+    text = campaign_template(target, atoms, name=identifier(output.stem), file=output.name, blocks=blocks)
+    output.write_text(text, encoding="utf-8")
+    console.print(f"wrote {output}; next: clusterflow check {output}", markup=False, highlight=False)
+
+
+def extract_fragments(
+    structure: Path, output: Path, *, mantle: str, block: str, atom: int | None, force: bool, console: Console
+) -> None:
+    """Cuts fragments out of every frame of a file and writes them with region and parent arrays."""
+    from clusterflow.config.extract import BuildingBlocks
+    from clusterflow.physics.bonds import check_distances
+    from clusterflow.physics.building_blocks import find_blocks
+
+    _refuse_overwrite(output, force=force)
+    try:
+        section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
+    except ValueError as error:
+        raise InputError(f"--mantle {mantle!r}: {_reason(error)}", todo="See `clusterflow extract --help`.") from None
+    rule = section.build()
+    found = []
+    began = time.perf_counter()
+    for number, frame in enumerate(read_frames(structure)):
+        check_distances(frame)
+        blocks = find_blocks(frame)
+        if atom is not None:
+            if not 0 <= atom < len(frame):
+                raise InputError(
+                    f"There is no atom {atom}: frame {number} has {len(frame)} atoms, counted from 0.",
+                    where=str(structure),
+                )
+            members = [atom]
+        else:
+            chosen = [b for b, kind in enumerate(blocks.kinds) if block in ("all", kind)]
+            members = [int(blocks.members(b)[0]) for b in chosen]
+        if not members:
+            raise ExtractionError(
+                f"Frame {number} has no block of kind '{block}'; it has {', '.join(sorted(set(blocks.kinds)))}.",
+                where=str(structure),
+                todo="Ask for one of these with --block, or for all.",
+            )
+        frame_id = content_hash(frame)
+        found += [
+            fragment_to_atoms(rule.extract(frame, [Site(frame_id, m)]), **{keys.FRAME: frame_id}) for m in members
+        ]
+    seconds = time.perf_counter() - began
+    write_frames(output, found)
+    table: dict[tuple[Any, ...], int] = {}
+    for a in found:
+        row = (str(a.info[keys.KIND]), formula(a), len(a), int(a.info[keys.CHARGE]), int(a.info[keys.SPIN]))
+        table[row] = table.get(row, 0) + 1
+    for (kind, text, n, charge, spin), count in sorted(table.items()):
+        console.print(
+            f"{count:5d} × {kind}: {text}, {n} atoms, charge {charge}, {spin} unpaired electrons",
+            markup=False,
+            highlight=False,
+        )
+    console.print(f"{len(found)} fragments in {seconds:.2f} s → {output}", markup=False, highlight=False)
+
+
+def _reason(error: ValueError) -> str:
+    details = getattr(error, "errors", None)
+    return str(details()[0]["ctx"]["error"]) if details and "ctx" in details()[0] else str(error)
+
+
+def _campaign(config: Path | None) -> Campaign | None:
+    return load_campaign(config) if config is not None else None
+
+
+def label_frames(
+    structures: Path,
+    output: Path,
+    *,
+    config: Path | None,
+    level: str,
+    store: Path | None,
+    force: bool,
+    console: Console,
+) -> None:
+    """Labels every frame of a file, one after the other; what the store has is not computed again."""
+    from clusterflow.config.label import GPAW, XTB
+    from clusterflow.state.labels import LabelStore, label_key
+
+    _refuse_overwrite(output, force=force)
+    levels = {
+        "paper": GPAW(preset="paper"),
+        "quick": GPAW(preset="quick"),
+        "gfn1": XTB(method="GFN1-xTB"),
+        "gfn2": XTB(method="GFN2-xTB"),
+    }
+    campaign = _campaign(config)
+    if campaign is None and level not in levels:
+        raise InputError(f"There is no level '{level}'.", todo=f"Choose one of {', '.join(levels)}, or give --config.")
+    reference = (campaign.label if campaign is not None else levels[level]).build()
+    frames = read_frames(structures)
+    if hasattr(reference, "check_elements"):
+        reference.check_elements(sorted({e for a in frames for e in a.get_chemical_symbols()}))
+    labels = LabelStore(store) if store is not None else None
+    console.print(f"level of theory: {reference.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
+    good, failed = [], 0
+    for number, atoms in enumerate(track(frames, description="labels", console=console, transient=True)):
+        charge, spin = int(atoms.info.get(keys.CHARGE, 0)), int(atoms.info.get(keys.SPIN, 0))
+        key = label_key(atoms, level_of_theory=reference.level_of_theory, charge=charge, spin=spin)
+        found = labels.get(key) if labels is not None else None
+        if found is None:
+            with tempfile.TemporaryDirectory(prefix="clusterflow-label-") as scratch:
+                try:
+                    label = reference.label(atoms, charge=charge, spin=spin, workdir=Path(scratch))
+                except LabelError as error:
+                    failed += 1
+                    console.print(f"frame {number} failed: {error}", markup=False, highlight=False)
+                    continue
+            if labels is not None:
+                labels.put(key, atoms, label)
+        else:
+            label = found[1]
+        good.append(with_label(atoms, label, **{keys.LABEL: key}))
+        write_frames(output, good)  # after each, so that a long list is never lost
+        console.print(f"frame {number}: {label.wall_time:.1f} s", markup=False, highlight=False)
+    console.print(f"{len(good)} labels, {failed} failed → {output}", markup=False, highlight=False)
+    if not good:
+        raise LabelError("None of the frames could be labelled.", where=str(structures), todo="Read the reasons above.")
+
+
+def train_model(
+    dataset: Path, output: Path, *, config: Path | None, validation: float, seed: int, console: Console
+) -> None:
+    """Trains a potential on a labelled extxyz file."""
+    import random
+
+    from clusterflow.config.train import NequIP
+    from clusterflow.train.nequip_train import NequIPTrainer
+
+    _refuse_overwrite(output, force=False)
+    campaign = _campaign(config)
+    settings = campaign.train if campaign is not None else NequIP()
+    frames = read_frames(dataset)
+    marked = [a.info.get(keys.SPLIT) for a in frames]
+    if all(m in ("train", "validation", "test") for m in marked):
+        training = [a for a, m in zip(frames, marked, strict=True) if m == "train"]
+        held = [a for a, m in zip(frames, marked, strict=True) if m == "validation"]
+    else:
+        order = list(range(len(frames)))
+        random.Random(seed).shuffle(order)
+        n = max(1, round(validation * len(frames)))
+        held, training = [frames[i] for i in order[:n]], [frames[i] for i in order[n:]]
+    if not training or not held:
+        raise InputError(
+            f"{len(frames)} frames give {len(training)} for training and {len(held)} for validation; each needs one.",
+            where=str(dataset),
+            todo="Give more frames, or another --validation.",
+        )
+    elements = tuple(sorted({e for a in frames for e in a.get_chemical_symbols()}))
+    console.print(f"training on {len(training)} frames, validating on {len(held)}", markup=False, highlight=False)
+    trainer = NequIPTrainer(
+        model=settings.build_model(), training=settings.build_settings(final=True), elements=elements
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=output.absolute().parent) as scratch:
+        model = trainer.train(training, held, start=None, seed=seed, workdir=Path(scratch))
+        Path(model.path).rename(output)
+    console.print(f"model {model.model_id[:12]} → {output}", markup=False, highlight=False)
+    for name, value in model.metrics.items():
+        console.print(f"  {name}: {value:.6g}", markup=False, highlight=False)
+
+
+def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, console: Console) -> None:
+    """Errors of a potential on a labelled file."""
+    from clusterflow.evaluate.metrics import compare
+    from clusterflow.train.nequip_potential import NequIPPotential
+
+    if not model.is_dir():
+        raise StateError(
+            f"There is no model folder '{model}'.",
+            where=str(model.absolute()),
+            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
+        )
+    frames = read_frames(dataset)
+    if split != "all":
+        frames = [a for a in frames if a.info.get(keys.SPLIT) == split]
+    if not frames:
+        raise InputError(f"No frame of '{dataset}' belongs to the split '{split}'.", todo="Use --split all.")
+    metrics = compare(frames, NequIPPotential.load(model).predict(frames))
+    if as_json:
+        json.dump(metrics.to_json(), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        console.print(metrics.to_text(), markup=False, highlight=False, soft_wrap=True)

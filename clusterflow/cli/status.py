@@ -1,0 +1,66 @@
+"""`clusterflow status`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from clusterflow.campaign.progress import running_lines
+from clusterflow.campaign.status import campaign_status
+from clusterflow.cli.console import labels_left_text, model_table, stage_table
+from clusterflow.config.load import load_campaign
+from clusterflow.state.journal import read_events
+from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.lease import owner
+from clusterflow.state.snapshot import Snapshot, fold
+
+
+def find_campaign(path: Path) -> tuple[CampaignFolder, Snapshot]:
+    """The campaign in a run folder, or the one that a YAML file describes.
+
+    Raises
+    ------
+    StateError
+        There is none, or its journal is damaged.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        path = load_campaign(path).run_folder
+    folder = CampaignFolder(path.absolute()).require()
+    return folder, fold(read_events(folder.journal))
+
+
+def print_status(path: Path, *, as_json: bool, console: Console) -> None:
+    """Tables for a person, or JSON for a script."""
+    folder, snapshot = find_campaign(path)
+    status = campaign_status(snapshot)
+    holder = owner(folder.root)
+    if status.state == "running" and holder is None:
+        status.state, status.reason = "stopped", "no driver is running; `clusterflow run` resumes"
+    if as_json:
+        json.dump({**status.to_json(), "folder": str(folder.root), "driver": holder}, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    console.print(
+        f"{folder.root}: {status.state} {status.reason}".rstrip(), markup=False, highlight=False, soft_wrap=True
+    )
+    console.print(
+        f"iteration {status.iteration}, {status.core_hours:.2f} core hours, began {status.began}, "
+        f"last event {status.last_event}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(stage_table(status))
+    if labels_left_text(status):
+        console.print(labels_left_text(status), markup=False)
+    if status.models:
+        console.print(model_table(status))
+    for line in running_lines(folder) if holder is not None else []:
+        console.print(line, markup=False, highlight=False)
+    for failure in status.failures[-10:]:
+        console.print(
+            f"failed {failure['task']} {failure['key'][:10]}: {failure['reason']}", markup=False, soft_wrap=True
+        )

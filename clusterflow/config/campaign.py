@@ -1,0 +1,64 @@
+"""The campaign file as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from clusterflow.config.explore import Explore, OpenMM
+from clusterflow.config.extract import BuildingBlocks, Extract
+from clusterflow.config.label import GPAW, Label
+from clusterflow.config.score import GaussianMixture, Score
+from clusterflow.config.section import Section
+from clusterflow.config.selection import Select
+from clusterflow.config.start import Perturbed, Start
+from clusterflow.config.stop import Stop
+from clusterflow.config.systems import FilePath, System
+from clusterflow.config.train import NequIP, Train
+
+
+class Campaign(Section):
+    """One campaign: what to learn, how, and when to stop."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")
+    """Letters, digits, _ and -; also the name of the default run folder."""
+    folder: Path | None = None
+    """Run folder; default `runs/<name>` below the current folder."""
+    seed: int = Field(0, ge=0)
+    """Every random choice of the campaign follows from it."""
+    systems: tuple[System, ...] = Field(min_length=1)
+    start: Start = Perturbed()
+    explore: Explore = OpenMM()
+    score: Score = GaussianMixture()
+    select: Select = Select()
+    extract: Extract = BuildingBlocks()
+    label: Label = GPAW()
+    train: Train = NequIP()
+    stop: Stop = Stop()
+    machine: str = "local"
+    """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
+    labels_folder: FilePath | None = None
+    """A label store that several campaigns share; default: `labels` in the run folder."""
+
+    @field_validator("explore", "start", "extract", "label", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any, info: Any) -> Any:
+        defaults = {"explore": "openmm", "start": "perturbed", "extract": "building_blocks", "label": "gpaw"}
+        if isinstance(value, dict) and "kind" not in value:
+            return {"kind": defaults[info.field_name], **value}
+        return value
+
+    @model_validator(mode="after")
+    def _names(self) -> Campaign:
+        names = [s.name for s in self.systems]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two systems have the same name: {', '.join(twice)}")
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Where everything of this campaign lives."""
+        return self.folder or Path("runs") / self.name

@@ -1,0 +1,194 @@
+"""YAML to a validated `Campaign`, with messages that name file, line, value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from clusterflow.config.campaign import Campaign
+from clusterflow.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+_MAX_SHOWN = 6
+
+
+def load_campaign(path: str | Path) -> Campaign:
+    """Reads and validates a campaign file; relative paths in it are taken from the file's own folder.
+
+    Raises
+    ------
+    ConfigError
+        Missing file, bad YAML, unknown key, wrong unit, impossible value: with line and remedy.
+    """
+    path = Path(path)
+    return load_model(path, Campaign, context={"folder": path.absolute().parent})
+
+
+def load_model(path: Path, model: type[M], *, context: dict[str, Any] | None = None) -> M:
+    """Any section from a YAML file of its own, with the same messages."""
+    data = _read_yaml(path)
+    try:
+        return model.model_validate(_plain(data), context=context)
+    except ValidationError as error:
+        raise _explain(error, data, path, model) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, near, n=1)
+        raise ConfigError(
+            f"There is no configuration file '{path}'.",
+            where=str(path.absolute()),
+            todo=(
+                f"Did you mean '{path.parent / close[0]}'?" if close else "Write one with `clusterflow new STRUCTURE`."
+            ),
+        )
+    yaml = YAML(typ="rt")
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"'{path}' is not UTF-8 text.", where=f"{path}, byte {error.start}", todo="Save it as UTF-8."
+        ) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 0
+        text = _line(path, line)
+        first = str(error.problem or error).splitlines()[0]
+        raise ConfigError(
+            f"'{path}' is not valid YAML: {first}." + (f"\n    {line} | {text}" if text else ""),
+            where=f"{path}, line {line}",
+            todo="Check indentation (spaces, no tabs), the colon and space after each key, and closed quotes.",
+        ) from None
+    except YAMLError as error:
+        raise ConfigError(f"'{path}' is not valid YAML: {error}", where=str(path)) from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"'{path}' holds {'nothing' if data is None else 'no mapping of keys to values'}.",
+            where=str(path),
+            todo="A campaign file starts with `name:`; write one with `clusterflow new STRUCTURE`.",
+        )
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """ruamel's annotated containers and scalars → built-in types."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return str(value)
+
+
+def _line(path: Path, number: int) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[number - 1].rstrip() if 0 < number <= len(lines) else ""
+
+
+def _locate(data: Any, loc: Sequence[str | int]) -> tuple[list[str | int], int, Any]:
+    """Path in the file (without pydantic's union tags), line (1-based) and value at a pydantic location."""
+    here: Any = data
+    line = 1
+    trail: list[str | int] = []
+    for part in loc:
+        marks: Any = getattr(here, "lc", None)  # ruamel's line and column
+        if isinstance(here, dict) and part in here:
+            line = marks.key(part)[0] + 1
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            line = marks.item(part)[0] + 1
+        else:
+            continue  # a union tag, or a key that is missing
+        here = here[part]
+        trail.append(part)
+    return trail, line, here
+
+
+def _field_names(model: type[BaseModel], trail: Sequence[str | int], data: Any) -> list[str]:
+    """Names allowed at a place of the file, following nested sections and ``kind``-tagged unions."""
+    candidates: list[type[BaseModel]] = [model]
+    here = data
+    for part in trail:
+        here = here[part]
+        if isinstance(part, int):
+            continue
+        found: list[type[BaseModel]] = []
+        for c in candidates:
+            if part in c.model_fields:
+                found += _models_in(c.model_fields[part].annotation)
+        kind = here.get("kind") if isinstance(here, dict) else None
+        tagged = [
+            m
+            for m in found
+            if kind is not None and m.model_fields.get("kind") and m.model_fields["kind"].default == kind
+        ]
+        candidates = tagged or found
+    return sorted({name for c in candidates for name in c.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in get_args(annotation) for m in _models_in(a)]
+
+
+def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseModel]) -> ConfigError:
+    found: list[tuple[int, str, str]] = []
+    errors = error.errors()
+    for e in errors:
+        if e["type"] == "too_short" and any(o["loc"][: len(e["loc"])] == e["loc"] for o in errors if o is not e):
+            continue  # only a consequence of a bad item
+        tag = ["kind"] if e["type"] == "union_tag_invalid" else []
+        trail, line, value = _locate(data, [*e["loc"], *tag])
+        name = ".".join(str(p) for p in trail) or "the file"
+        entry = (line, name, _message(e, trail, value, data, model))
+        if entry not in found:
+            found.append(entry)
+    found.sort(key=lambda entry: entry[0])
+    blocks = [
+        f"  line {line}, {name}: {message}\n    {line} | {_line(path, line)}"
+        for line, name, message in found[:_MAX_SHOWN]
+    ]
+    if len(found) > _MAX_SHOWN:
+        blocks.append(f"  … and {len(found) - _MAX_SHOWN} more")
+    return ConfigError(
+        f"'{path}' has {len(found)} {'mistake' if len(found) == 1 else 'mistakes'}:\n" + "\n".join(blocks),
+        where=f"{path}, line {found[0][0]}",
+        todo="Correct it; `clusterflow check FILE` validates without running, `clusterflow schema` prints all keys.",
+    )
+
+
+def _message(e: Mapping[str, Any], trail: Sequence[str | int], value: Any, data: Any, model: type[BaseModel]) -> str:
+    """What is wrong and what would be right, for one of pydantic's errors."""
+    kind, ctx = e["type"], e.get("ctx", {})
+    if kind == "extra_forbidden":
+        allowed = _field_names(model, trail[:-1], data)
+        close = difflib.get_close_matches(str(trail[-1]), allowed, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        return f"unknown key '{trail[-1]}'{hint}\n      allowed here: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"the key '{e['loc'][-1]}' is missing"
+    if kind in ("union_tag_invalid", "literal_error"):
+        expected = str(ctx.get("expected_tags") or ctx.get("expected"))
+        options = [a.strip(" '") for a in expected.replace(" or ", ",").split(",")]
+        given = str(ctx.get("tag", value))
+        close = difflib.get_close_matches(given, options, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        return f"'{given}' is not possible{hint}\n      allowed: {', '.join(options)}"
+    if kind == "union_tag_not_found":
+        return "the key 'kind' is missing, which says what this section is"
+    message = str(ctx.get("error") or e["msg"])
+    if not isinstance(value, (dict, list)) and str(value) not in message:
+        message += f" (given: {value!r})"
+    return message

@@ -1,0 +1,143 @@
+"""`systems:` — the materials that the potential must describe, and where they are sampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from ase import Atoms
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+
+from clusterflow.config.quantities import Pressure, Temperature, as_range
+from clusterflow.config.section import Section, ordered
+from clusterflow.core.frames import content_hash, digest, read_frames
+from clusterflow.errors import StructureError
+
+Range = (BeforeValidator(as_range), AfterValidator(ordered))
+TemperatureRange = Annotated[tuple[Temperature, Temperature], *Range]
+PressureRange = Annotated[tuple[Pressure, Pressure], *Range]
+
+
+def relative_to_file(value: Any, info: ValidationInfo) -> Any:
+    """A relative path is relative to the file it stands in."""
+    folder = (info.context or {}).get("folder")
+    if isinstance(value, (str, Path)) and folder is not None and not Path(value).expanduser().is_absolute():
+        return Path(folder) / Path(value).expanduser()
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(relative_to_file)]
+
+
+class MissingLinker(Section):
+    """Removes linkers and caps the open carboxylates as formates (Dobbelaere 2025, 4.2)."""
+
+    kind: Literal["missing_linker"] = "missing_linker"
+    count: int = Field(1, ge=1)
+    """How many linkers to remove."""
+    seed: int = Field(0, ge=0)
+    """Chooses which ones."""
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.defects import missing_linker
+
+        return missing_linker(atoms, count=self.count, rng=np.random.default_rng(self.seed))
+
+
+class Supercell(Section):
+    """Repeats the cell."""
+
+    kind: Literal["supercell"] = "supercell"
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    """How often along each cell vector."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Supercell:
+        if min(self.repeat) < 1:
+            raise ValueError(f"repeat counts cells along each vector and starts at 1; got {list(self.repeat)}")
+        return self
+
+    def build(self, atoms: Atoms) -> Atoms:
+        repeated: Atoms = atoms.repeat(self.repeat)
+        return repeated
+
+
+Build = Annotated[MissingLinker | Supercell, Field(discriminator="kind")]
+
+
+class NPT(Section):
+    """Constant pressure and temperature, for periodic systems; one value or a range, drawn per walker."""
+
+    kind: Literal["npt"] = "npt"
+    temperature: TemperatureRange = (600.0, 600.0)
+    """600 K in Dobbelaere 2025, 3: hot enough to be diverse."""
+    pressure: PressureRange = (-1.5, 1.5)
+    """±1.5 GPa in Dobbelaere 2025, 3."""
+
+
+class NVT(Section):
+    """Constant volume (or no cell at all: molecules)."""
+
+    kind: Literal["nvt"] = "nvt"
+    temperature: TemperatureRange = (600.0, 600.0)
+
+
+Ensemble = Annotated[NPT | NVT, Field(discriminator="kind")]
+
+
+class System(Section):
+    """One material: its structure, what is done to it first, and its ensemble."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$")
+    """Letters, digits, _ and -."""
+    structure: FilePath
+    """Structure file in any format ASE reads; relative to this YAML file. Its first frame is used."""
+    build: tuple[Build, ...] = ()
+    """Changes made to the structure, in order: `missing_linker`, `supercell`."""
+    ensemble: Ensemble | None = None
+    """Default: npt for periodic structures, nvt otherwise, with the ranges of the paper."""
+    weight: float = Field(1.0, gt=0)
+    """Share of the walkers and of the starting fragments, relative to the other systems."""
+
+    @property
+    def file_name(self) -> str:
+        """Under which name a campaign keeps its own copy of the structure file."""
+        return f"{self.name}{self.structure.suffix or '.extxyz'}"
+
+    def atoms(self, path: Path | None = None) -> Atoms:
+        """The built structure, from the file or from the campaign's own copy at ``path``.
+
+        Raises
+        ------
+        InputError, StructureError
+            File missing or unreadable; overlapping atoms; a builder that does not apply.
+        """
+        from clusterflow.physics.bonds import check_distances
+
+        atoms = read_frames(path or self.structure)[0]
+        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        try:
+            check_distances(bare)
+            for step in self.build:
+                bare = step.build(bare)
+            check_distances(bare)
+        except StructureError as error:
+            raise StructureError(
+                error.what, where=f"system '{self.name}', {path or self.structure}", todo=error.todo
+            ) from error
+        if isinstance(self.ensemble, NPT) and not bare.pbc.all():
+            raise StructureError(
+                f"System '{self.name}' has ensemble npt but is not periodic in three directions.",
+                where=str(self.structure),
+                todo="Use `ensemble: {kind: nvt}` for molecules, or a structure file with a cell and pbc.",
+            )
+        return bare
+
+    def resolved_ensemble(self, *, periodic: bool) -> NPT | NVT:
+        """The stated ensemble, or the default for this kind of structure."""
+        return self.ensemble or (NPT() if periodic else NVT())
+
+    def identity(self, atoms: Atoms) -> str:
+        """Hash of name and built structure: what tasks refer to instead of a path."""
+        return digest(self.name, content_hash(atoms))[:16]

@@ -1,0 +1,196 @@
+"""Machine files: where tasks run, and how much of the machine each lane may use.
+
+A lane is a kind of work: ``md`` (dynamics), ``label`` (reference calculations), ``train`` and ``local`` (scoring,
+selection, evaluation). The lanes of a machine share its cores: a lane's ``workers`` says how many of its tasks may run
+at once at most, and no task starts before its cores are free.
+
+The default machine is "local", which fits the computer it finds. ``hpc/local.yaml`` is the same with comments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from clusterflow.config.load import load_model
+from clusterflow.config.section import Section
+from clusterflow.errors import ConfigError
+
+LANES: Final = ("md", "label", "train", "local")
+
+Auto: TypeAlias = Literal["auto"]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Lane(Section):
+    """What one kind of work may use of the machine."""
+
+    workers: Count | Auto = "auto"
+    """Tasks of this lane at once, at most; ``auto``: as many as the cores allow."""
+    cores_per_worker: Count = 1
+    """Cores of one task: its threads, or the MPI ranks of a label."""
+    gpus: Annotated[int, Field(ge=0, le=1024)] | Auto = 0
+    """GPUs that the workers of this lane share, each pinned to one; ``auto``: all that are found."""
+
+
+class Lanes(Section):
+    """The four lanes."""
+
+    md: Lane = Lane(gpus="auto")
+    """Dynamics with the potential."""
+    label: Lane = Lane()
+    """Reference calculations."""
+    train: Lane = Lane(workers=1, gpus="auto")
+    """Training of the potential."""
+    local: Lane = Lane(workers=1)
+    """Scoring, selection, extraction and evaluation."""
+
+
+class LocalMachine(Section):
+    """The computer on which the driver itself runs."""
+
+    kind: Literal["local"] = "local"
+    """Which kind of machine this file describes."""
+    cores: Count | Auto = "auto"
+    """Cores that all lanes share; ``auto``: those this process may use (affinity and container limits count)."""
+    lanes: Lanes = Lanes()
+    """What each kind of work may use."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> LocalMachine:
+        for name in LANES:
+            lane: Lane = getattr(self.lanes, name)
+            if isinstance(self.cores, int) and lane.cores_per_worker > self.cores:
+                raise ValueError(
+                    f"lane '{name}' wants {lane.cores_per_worker} cores per worker, the machine has {self.cores}"
+                )
+        return self
+
+    def total_cores(self) -> int:
+        """Cores that all lanes share."""
+        return available_cores() if self.cores == "auto" else self.cores
+
+    def resolved(self, name: str) -> ResolvedLane:
+        """A lane with every ``auto`` replaced by a number.
+
+        Raises
+        ------
+        ConfigError
+            No such lane, or it wants more cores per worker than this computer has.
+        """
+        if name not in LANES:
+            raise ConfigError(f"There is no lane '{name}'.", todo=f"The lanes are {', '.join(LANES)}.")
+        lane: Lane = getattr(self.lanes, name)
+        total = self.total_cores()
+        if lane.cores_per_worker > total:
+            raise ConfigError(
+                f"Lane '{name}' wants {lane.cores_per_worker} cores per worker; this computer offers {total}.",
+                where="machine file, lanes." + name,
+                todo=f"Set cores_per_worker to {total} or less, or give `cores:` if you mean to share cores.",
+            )
+        gpus = available_gpus()
+        chosen = gpus if lane.gpus == "auto" else gpus[: lane.gpus]
+        if lane.gpus != "auto" and len(chosen) < lane.gpus:
+            raise ConfigError(
+                f"Lane '{name}' wants {lane.gpus} GPUs; this computer shows {len(gpus)}.",
+                where="machine file, lanes." + name,
+                todo="Write `gpus: auto` to use those there are; `nvidia-smi -L` and CUDA_VISIBLE_DEVICES show which.",
+            )
+        workers = lane.workers
+        if workers == "auto":
+            workers = max(1, total // lane.cores_per_worker)
+            if chosen:
+                workers = min(workers, len(chosen))
+        return ResolvedLane(name=name, workers=workers, cores_per_worker=lane.cores_per_worker, gpus=tuple(chosen))
+
+
+class ResolvedLane(Section):
+    """A lane in numbers. ``gpus`` are names for CUDA_VISIBLE_DEVICES."""
+
+    name: str
+    workers: int
+    cores_per_worker: int
+    gpus: tuple[str, ...] = ()
+
+
+Machine: TypeAlias = LocalMachine
+"""Any machine. One kind so far; each further one is a class with its own ``kind`` and joins a union here."""
+
+
+def default_machine() -> Machine:
+    """The machine "local": this computer, all of it."""
+    return LocalMachine()
+
+
+def load_machine(name: str | Path) -> Machine:
+    """The machine of that name ("local"), or of a machine file.
+
+    Raises
+    ------
+    ConfigError
+        No such name or file, or the file is not valid: with line, what is allowed, and "did you mean".
+    """
+    text = str(name)
+    if text == "local":
+        return default_machine()
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        close = difflib.get_close_matches(text, ["local"], n=1)
+        raise ConfigError(
+            f"There is no machine called '{text}'.",
+            where="machine",
+            todo=(f"Did you mean '{close[0]}'? " if close else "")
+            + "Write `local` for this computer, or the path of a machine file (*.yaml).",
+        )
+    return load_model(path, LocalMachine)
+
+
+def available_cores() -> int:
+    """Cores that this process may use: affinity, and the limit of its container (cgroup v1 or v2), rounded down."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = _cgroup_cores(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return max(1, min(cores, int(limit)) if limit else cores)
+
+
+def _cgroup_cores(root: Path, own: Path) -> float:
+    """The CPU limit of the cgroup in cores; 0 where there is none."""
+    limits = []
+    folders = [root]
+    try:
+        place = own.read_text().strip().rpartition(":")[2].lstrip("/")
+        here = root / place
+        while place and here != root and root in here.parents:
+            folders.append(here)
+            here = here.parent
+    except OSError:
+        pass
+    for folder in folders:
+        try:
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                limits.append(int(quota) / int(period))
+        except (OSError, ValueError):
+            pass
+    try:
+        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
+        if quota_us > 0:
+            limits.append(quota_us / int((root / "cpu/cpu.cfs_period_us").read_text()))
+    except (OSError, ValueError):
+        pass
+    return min(limits, default=0.0)
+
+
+def available_gpus(environment: dict[str, str] | None = None, proc: Path = Path("/proc")) -> list[str]:
+    """Names of the NVIDIA GPUs this process may use: CUDA_VISIBLE_DEVICES if set, else all that the driver lists."""
+    env: Any = os.environ if environment is None else environment
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [g.strip() for g in visible.split(",") if g.strip() and g.strip() != "-1"]
+    try:
+        return [str(i) for i in range(len(list((proc / "driver/nvidia/gpus").iterdir())))]
+    except OSError:
+        return []

@@ -1,0 +1,272 @@
+"""Charge, spin and unsaturated atoms of a structure, by oxidation states and valence counting.
+
+Metals count with the usual state of their frameworks. Every other atom has the free valence that its bonds to
+non-metals leave; free valences of neighbours pair up to multiple bonds (a Kekulé structure), and what stays unpaired
+is one negative charge each on an atom that a metal holds (oxide O 2−, hydroxide O 1−, one O of a carboxylate), and a
+dangling bond anywhere else. Bonds to metals count as ionic or dative. Where several structures leave no dangling bond,
+nitrogen is paired and oxygen left with its charge, so that rings stay aromatic (pyrazine neutral, catecholate 2−).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+
+from clusterflow.core.data import BoolArray, IntArray
+from clusterflow.core.frames import formula
+from clusterflow.errors import ExtractionError
+from clusterflow.physics.bonds import BondGraph
+from clusterflow.physics.elements import OXIDATION_STATES, UNPAIRED, VALENCES, is_metal
+
+_MULTIPLE_VALENCES = {atomic_numbers[s]: v for s, v in VALENCES.items() if len(v) > 1}
+_LOWEST_VALENCE = np.array([VALENCES.get(s, (0,))[0] for s in chemical_symbols], dtype=np.int64)
+_ONIUM = {atomic_numbers[s]: 1 for s in ("N", "O", "P", "S", "As", "Se")} | {atomic_numbers["B"]: -1}
+_TRIPLET_OR_RADICAL = {"CO": 0, "O2": 2, "NO": 1, "NO2": 1}
+"""Unpaired electrons of small free molecules whose bonding valence counting gets wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairing:
+    """What the non-metals of a structure come to: charge, unpaired electrons, atoms with a dangling valence."""
+
+    charge: int
+    unpaired: int
+    dangling: tuple[int, ...]
+
+
+def count_electrons(atoms: Atoms, graph: BondGraph) -> tuple[int, int]:
+    """Total charge in e, and the number of unpaired electrons.
+
+    Spin is zero unless a metal with a partly filled shell is there (all ions high-spin and parallel), or the number
+    of electrons is odd.
+
+    Raises
+    ------
+    ExtractionError
+        An atom is unsaturated, so that charge and spin are not defined; or a metal's oxidation state is not known.
+    """
+    pairing = _pair(atoms, graph)
+    if pairing.dangling:
+        raise unsaturated_error(atoms, pairing.dangling)
+    charge, unpaired = _metals(atoms)
+    charge += pairing.charge
+    unpaired += pairing.unpaired
+    odd = (int(atoms.numbers.sum()) - charge) % 2
+    return charge, unpaired + (unpaired + odd) % 2
+
+
+def unsaturated(atoms: Atoms, graph: BondGraph) -> list[int]:
+    """Atoms with a dangling valence: carbon with too few neighbours, oxygen with one bond, no proton and no metal, …"""
+    return list(_pair(atoms, graph).dangling)
+
+
+def unsaturated_error(atoms: Atoms, dangling: Sequence[int]) -> ExtractionError:
+    """The error that names dangling atoms."""
+    names = ", ".join(f"{atoms.symbols[k]}{k}" for k in list(dangling)[:6])
+    return ExtractionError(
+        f"{len(dangling)} atom(s) have a dangling valence: {names}{', …' if len(dangling) > 6 else ''}.",
+        where=f"{formula(atoms)}, {len(atoms)} atoms, indices from 0",
+        todo="Look for missing hydrogens or broken bonds in the parent frame; a wider mantle may keep the group whole.",
+    )
+
+
+def open_shell_metals(atoms: Atoms) -> list[str]:
+    """Metals with a partly filled d or f shell in their usual state, by symbol, each once."""
+    return sorted({s for s in set(atoms.get_chemical_symbols()) if UNPAIRED.get(s, 0) > 0})
+
+
+def _pair(atoms: Atoms, graph: BondGraph) -> _Pairing:
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    metal = is_metal(numbers)
+    unpaired = 0
+    free, on_metal, charge = _free_valences(numbers, metal, graph)
+    dangling: list[int] = []
+    handled = np.zeros(len(numbers), dtype=bool)
+    for members, spin in _exceptions(numbers, free, graph):
+        handled[members] = True
+        unpaired += spin
+    free = np.where(handled, 0, free)
+    _pair_oxo_centres(free, numbers, on_metal, graph)
+    open_ = free > 0
+    bond = open_[graph.i] & open_[graph.j] & (graph.i != graph.j)
+    paired = np.zeros(len(numbers), dtype=bool)
+    paired[graph.i[bond]] = True
+    lone = open_ & ~paired
+    charge -= int(free[lone & on_metal].sum())
+    dangling += np.flatnonzero(lone & ~on_metal).tolist()
+    for piece, partners in _pieces(graph.i[bond].tolist(), graph.j[bond].tolist()):
+        donors = tuple(on_metal[piece].tolist())
+        left = _leftover(
+            tuple(free[piece].tolist()), partners, donors, tuple((numbers[piece] == 8).tolist())
+        )
+        for k, rest in enumerate(left):
+            if rest and donors[k]:
+                charge -= rest
+            elif rest:
+                dangling.append(piece[k])
+    return _Pairing(charge, unpaired, tuple(sorted(dangling)))
+
+
+def _metals(atoms: Atoms) -> tuple[int, int]:
+    """Sums of oxidation states and of unpaired electrons over the metals."""
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    metals = numbers[is_metal(numbers)]
+    charge = unpaired = 0
+    for number, count in zip(*np.unique(metals, return_counts=True), strict=True):
+        symbol = chemical_symbols[number]
+        if symbol not in OXIDATION_STATES:
+            raise ExtractionError(
+                f"The oxidation state of {symbol} is not known, so charge and spin cannot be counted.",
+                where=f"{formula(atoms)}, {len(atoms)} atoms",
+                todo="Known metals: " + ", ".join(sorted(OXIDATION_STATES)) + ".",
+            )
+        charge += OXIDATION_STATES[symbol] * int(count)
+        unpaired += UNPAIRED.get(symbol, 0) * int(count)
+    return charge, unpaired
+
+
+def _free_valences(numbers: IntArray, metal: BoolArray, graph: BondGraph) -> tuple[IntArray, BoolArray, int]:
+    """Free valence of each atom, whether a metal holds it, and the charge of onium (NH4+) and borate centres."""
+    n, i, j = len(numbers), graph.i, graph.j
+    sigma = np.bincount(i[~metal[j]], minlength=n)
+    on_metal = np.bincount(i[metal[j]], minlength=n) > 0
+    valence = _LOWEST_VALENCE[numbers]
+    # Hypervalent centres: room for a double bond to every terminal oxygen (sulfonate, phosphonate, nitro).
+    oxo = (numbers == 8) & (sigma == 1)
+    wanted = sigma + np.bincount(i[oxo[j]], minlength=n)
+    for number, choices in _MULTIPLE_VALENCES.items():
+        for k in np.flatnonzero(numbers == number).tolist():
+            valence[k] = next((v for v in choices if v >= wanted[k]), choices[-1])
+    valence[(numbers == 7) & (sigma >= 3) & (wanted > sigma)] = 5
+    free = np.where(metal, 0, valence - sigma)
+    over = np.flatnonzero(free < 0)
+    onium = sum(_ONIUM.get(int(numbers[k]), 0) * int(-free[k]) for k in over)
+    return np.maximum(free, 0).astype(np.int64), on_metal, onium
+
+
+def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tuple[list[int], int]]:
+    """Free CO, O2, NO and NO2 molecules: their atoms and unpaired electrons."""
+    degree = np.diff(graph.first)
+    found = []
+    seen: set[int] = set()
+    for k in np.flatnonzero((numbers == 8) & (degree == 1) & (free > 0)).tolist():
+        centre = int(graph.neighbours(k)[0])
+        molecule = sorted({k, centre, *graph.neighbours(centre).tolist()})
+        if centre in seen or len(molecule) > 3 or any(degree[m] > 2 for m in molecule):
+            continue
+        name = formula([chemical_symbols[numbers[m]] for m in molecule])
+        if name in _TRIPLET_OR_RADICAL and all(set(graph.neighbours(m).tolist()) <= set(molecule) for m in molecule):
+            seen.update(molecule)
+            found.append((molecule, _TRIPLET_OR_RADICAL[name]))
+    return found
+
+
+def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, graph: BondGraph) -> None:
+    """Pairs every centre that has two or more terminal oxygens (carboxylate, nitro, sulfonate) with them, in place.
+
+    Those that no metal holds come first, so that the charge is left where a metal is.
+    """
+    oxo = (numbers == 8) & (free == 1)
+    arms = oxo[graph.j] & (free[graph.i] > 0) & ~oxo[graph.i]
+    centres, count = np.unique(graph.i[arms], return_counts=True)
+    for centre in centres[count >= 2].tolist():
+        oxygens = [k for k in graph.neighbours(centre).tolist() if oxo[k]]
+        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[: int(free[centre])]:
+            free[k] -= 1
+            free[centre] -= 1
+
+
+def _pieces(i: list[int], j: list[int]) -> list[tuple[list[int], tuple[tuple[int, ...], ...]]]:
+    """Connected groups of the given bonds (both directions): atoms, ascending, and partners by position in the group."""
+    partners: dict[int, list[int]] = {}
+    for a, b in zip(i, j, strict=True):
+        partners.setdefault(a, []).append(b)
+    pieces = []
+    seen: set[int] = set()
+    for start in partners:
+        if start in seen:
+            continue
+        seen.add(start)
+        piece = [start]
+        for a in piece:
+            for b in partners[a]:
+                if b not in seen:
+                    seen.add(b)
+                    piece.append(b)
+        piece.sort()
+        local = {atom: k for k, atom in enumerate(piece)}
+        pieces.append((piece, tuple(tuple(sorted({local[b] for b in partners[a]})) for a in piece)))
+    return pieces
+
+
+@lru_cache(maxsize=4096)
+def _leftover(
+    valence: tuple[int, ...],
+    partners: tuple[tuple[int, ...], ...],
+    donors: tuple[bool, ...],
+    oxygen: tuple[bool, ...],
+) -> tuple[int, ...]:
+    """Free valence left on each atom by the best pairing: none on atoms that no metal holds, if possible; then least on
+    nitrogen; then most on metal-bound oxygen."""
+    best: list[tuple[tuple[int, int, int], tuple[int, ...]]] = []
+    steps = [2_000]  # enough for any linker met in practice; beyond it the best pairing so far counts
+
+    def rank(k: int) -> tuple[bool, bool, int]:
+        return donors[k] and oxygen[k], donors[k], k
+
+    def cost(free: list[int]) -> tuple[int, int, int]:
+        bare = sum(f for f, d in zip(free, donors, strict=True) if not d)
+        on_oxygen = sum(f for f, d, o in zip(free, donors, oxygen, strict=True) if d and o)
+        return bare, sum(free) - bare - on_oxygen, -on_oxygen
+
+    def search(free: list[int], given_up: frozenset[int]) -> bool:
+        """Depth first, most constrained atom first; True once the result is good enough to stop."""
+        while True:
+            steps[0] -= 1
+            open_ = {
+                k: [p for p in partners[k] if free[p]]
+                for k, f in enumerate(free)
+                if f and not donors[k] and k not in given_up
+            }
+            given_up = given_up | {k for k, options in open_.items() if not options}
+            forced = next((k for k, options in open_.items() if len(options) == 1), None)
+            if forced is None:
+                break
+            # Of an atom with a single partner nothing is lost by pairing them.
+            free[forced] -= 1
+            free[open_[forced][0]] -= 1
+        open_ = {k: options for k, options in open_.items() if options}
+        if not open_:
+            _pair_donors(free, partners, donors)
+            result = (cost(free), tuple(free))
+            if not best or result < best[0]:
+                best[:] = [result]
+            return best[0][0][0] == 0 and best[0][0][1] <= 1
+        if steps[0] < 0:
+            return True
+        k = min(open_, key=lambda a: (len(open_[a]), a))
+        for p in sorted(open_[k], key=rank):
+            trial = list(free)
+            trial[k] -= 1
+            trial[p] -= 1
+            if search(trial, given_up):
+                return True
+        return search(list(free), given_up | {k})
+
+    search(list(valence), frozenset())
+    return best[0][1] if best else valence
+
+
+def _pair_donors(free: list[int], partners: tuple[tuple[int, ...], ...], donors: tuple[bool, ...]) -> None:
+    """Pairs what is left on neighbouring metal-bound atoms (pyrazolate), in place."""
+    for k, neighbours in enumerate(partners):
+        for p in neighbours:
+            if donors[k] and donors[p] and p > k:
+                shared = min(free[k], free[p])
+                free[k] -= shared
+                free[p] -= shared

@@ -1,0 +1,133 @@
+"""Novelty of an atom: how unlikely its features are under the Gaussian mixture of its element's training atoms.
+
+The paper's choice, Dobbelaere et al. (2025), arXiv:2504.03881, sections 2.3 and SI 7. The densities themselves, with
+what their likelihoods refer to, are in `clusterflow.score.mixture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from ase import Atoms
+
+from clusterflow.core.data import FloatArray
+from clusterflow.core.protocols import Featurizer
+from clusterflow.errors import ScienceError
+from clusterflow.score.mixture import ElementMixture, check_settings, fit_elements
+
+__all__ = ["ElementMixture", "GaussianMixtureNovelty", "fit_elements"]
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianMixtureNovelty:
+    """Per-atom novelty from one Gaussian mixture per element (arXiv:2504.03881, eq. 5). Implements `Uncertainty`.
+
+    Parameters
+    ----------
+    featurizer
+        Gives the per-atom features (n, d).
+    components
+        Smallest and largest number of components among which BIC chooses, per element. The largest is lowered for
+        elements with few atoms, see `largest_number_of_components`.
+    pca
+        None: all features; a whole number: that many principal components; a fraction: as many as explain that part
+        of the variance. Per element, after standardising.
+    covariance
+        "full" (the paper's and sklearn's default), "tied" (one for all components) or "diag".
+    seed
+        Of the k-means start; equal seeds and data give equal mixtures.
+    regularisation
+        Least value added to the variances, relative to the variance of a standardised feature. More is added on its
+        own for elements with few atoms.
+    max_atoms
+        Per element; of more, a random subset is used (chosen by the seed).
+    mixtures
+        What a fit has found; None before.
+    """
+
+    featurizer: Featurizer = field(repr=False)
+    components: tuple[int, int] = (1, 10)
+    pca: int | float | None = None
+    covariance: str = "full"
+    seed: int = 0
+    regularisation: float = 1e-5
+    max_atoms: int = 20_000
+    mixtures: Mapping[str, ElementMixture] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_settings(self.components, self.pca, self.covariance, self.regularisation, self.max_atoms)
+
+    @property
+    def unit(self) -> str:
+        """Natural units of information: the score is a negative natural logarithm."""
+        return "nats"
+
+    def fit(self, frames: Sequence[Atoms]) -> Self:
+        """A fitted copy. Give the training split only: a validation or test frame in it would hide its own novelty.
+
+        Raises
+        ------
+        ScienceError
+            No frames, or features that are not finite.
+        """
+        if not frames:
+            raise ScienceError("There is no frame to fit the novelty density to.", todo="Give the training frames.")
+        rows: dict[str, list[FloatArray]] = {}
+        for atoms in frames:
+            for element, index, x in self._by_element(atoms):
+                rows.setdefault(element, []).append(x[index])
+        mixtures = fit_elements(
+            {e: np.concatenate(x) for e, x in rows.items()},
+            components=self.components,
+            pca=self.pca,
+            covariance=self.covariance,
+            seed=self.seed,
+            regularisation=self.regularisation,
+            max_atoms=self.max_atoms,
+        )
+        return replace(self, mixtures=mixtures)
+
+    def score(self, atoms: Atoms) -> FloatArray:
+        """Novelty (n,) in nats: −ln likelihood of each atom's features; +inf for an element that the fit never saw.
+
+        Raises
+        ------
+        ScienceError
+            Before a fit, or features that are not finite.
+        """
+        if self.mixtures is None:
+            raise ScienceError("The novelty density has not been fitted.", todo="Use what `fit(frames)` returns.")
+        out = np.full(len(atoms), np.inf)
+        for element, index, x in self._by_element(atoms):
+            if element in self.mixtures:
+                out[index] = self.mixtures[element].score(x[index])
+        return out
+
+    def _by_element(self, atoms: Atoms) -> list[tuple[str, Any, FloatArray]]:
+        x = np.asarray(self.featurizer.features(atoms), dtype=np.float64)
+        if x.ndim != 2 or len(x) != len(atoms):
+            raise ScienceError(
+                f"The featurizer gave an array of shape {x.shape} for {len(atoms)} atoms.",
+                where=str(atoms.get_chemical_formula()),
+                todo="A featurizer returns (number of atoms, number of features).",
+            )
+        symbols = np.asarray(atoms.get_chemical_symbols())
+        return [(str(e), np.flatnonzero(symbols == e), x) for e in np.unique(symbols)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Settings and mixtures as JSON data (the featurizer is not part of it)."""
+        names = ("components", "pca", "covariance", "seed", "regularisation", "max_atoms")
+        mixtures = None if self.mixtures is None else {e: m.to_json() for e, m in self.mixtures.items()}
+        return {**{n: getattr(self, n) for n in names}, "components": list(self.components), "mixtures": mixtures}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], featurizer: Featurizer) -> Self:
+        """The inverse of `to_json`, with the featurizer whose features were fitted."""
+        values = dict(data)
+        values["components"] = (int(data["components"][0]), int(data["components"][1]))
+        found = data.get("mixtures")
+        values["mixtures"] = None if found is None else {e: ElementMixture.from_json(m) for e, m in found.items()}
+        return cls(featurizer=featurizer, **values)

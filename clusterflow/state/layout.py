@@ -1,0 +1,100 @@
+"""Where things are in a campaign's run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterflow.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignFolder:
+    """The run folder.
+
+    Truth: ``config.json``, ``inputs/``, ``journal.jsonl``, ``labels/`` and ``tasks/``. Everything else (``work``,
+    ``dataset.extxyz``, ``model``, ``report.html``, ``metrics.json``, ``parsl``) is scratch or can be rebuilt.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The validated configuration as it was last run, with all defaults."""
+        return self.root / "config.json"
+
+    @property
+    def inputs(self) -> Path:
+        """The built structures (and seed dataset) as they were when the campaign was opened."""
+        return self.root / "inputs"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def tasks(self) -> Path:
+        """Published results, ``tasks/<kind>/<key>/``."""
+        return self.root / "tasks"
+
+    @property
+    def work(self) -> Path:
+        """Scratch of running tasks and the logs of failed ones."""
+        return self.root / "work"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset.extxyz"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def model(self) -> Path:
+        """The final potential, a copy for the user."""
+        return self.root / "model"
+
+    @property
+    def labels_pointer(self) -> Path:
+        """Text file with the path of a label store shared with other campaigns."""
+        return self.root / "labels_folder.txt"
+
+    @property
+    def labels(self) -> Path:
+        """The label store: ``labels/``, or the shared one that ``labels_folder.txt`` names."""
+        if self.labels_pointer.is_file():
+            return Path(self.labels_pointer.read_text(encoding="utf-8").strip())
+        return self.root / "labels"
+
+    def result(self, kind: str, key: str) -> Path:
+        """Folder that the published result of a task has or will have."""
+        return self.tasks / kind / key
+
+    def scratch(self, kind: str, key: str) -> Path:
+        """Folder where a task works before it publishes; its name is short because some programs dislike long paths."""
+        return self.work / f"{kind}-{key[:16]}"
+
+    def require(self) -> CampaignFolder:
+        """Itself, if a campaign lives there.
+
+        Raises
+        ------
+        StateError
+            No journal there.
+        """
+        if not self.journal.is_file():
+            raise StateError(
+                f"There is no campaign in '{self.root}'.",
+                where=str(self.root.absolute()),
+                todo="Give the run folder of a campaign (it holds journal.jsonl), or start one with `clusterflow run`.",
+            )
+        return self

@@ -1,0 +1,89 @@
+"""State = fold(journal): what has been sent, done, failed and decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clusterflow.state.journal import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended: its summary if it is done, its reason if it failed for good."""
+
+    status: Literal["done", "failed"]
+    kind: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    error: str = ""
+    wall_time: float = 0.0
+    cores: int = 1
+    peak_memory_MB: float = 0.0
+    cached: bool = False
+    time: str = ""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What the journal says. ``attempts`` counts machinery failures per key; ``sent`` is its last dispatch."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, Event] = field(default_factory=dict)
+    decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    finished: Mapping[str, Any] | None = None
+    opened: list[Event] = field(default_factory=list)
+    last: Event | None = None
+
+    def apply(self, event: Event) -> None:
+        """Folds one more event in."""
+        data = event.data
+        self.last = event
+        if event.kind == "sent":
+            self.sent[data["key"]] = event
+        elif event.kind == "done":
+            self.outcomes[data["key"]] = Outcome(
+                status="done",
+                kind=data["task"],
+                summary=data["summary"],
+                wall_time=data["wall_time"],
+                cores=data["cores"],
+                peak_memory_MB=data["peak_memory_MB"],
+                cached=data.get("cached", False),
+                time=event.time,
+            )
+        elif event.kind == "failed":
+            if data["final"]:
+                self.outcomes[data["key"]] = Outcome(
+                    status="failed",
+                    kind=data["task"],
+                    reason=data["reason"],
+                    error=data["error"],
+                    wall_time=data.get("wall_time", 0.0),
+                    cores=data.get("cores", 1),
+                    time=event.time,
+                )
+            else:
+                self.attempts[data["key"]] = self.attempts.get(data["key"], 0) + 1
+        elif event.kind == "decision":
+            self.decisions[data["name"]] = data["value"]
+        elif event.kind == "opened":
+            self.opened.append(event)
+            self.finished = None
+        elif event.kind == "finished":
+            self.finished = data
+
+    @property
+    def core_hours(self) -> float:
+        """Core hours of everything that ended, failures included, cached results not."""
+        return sum(o.wall_time * o.cores for o in self.outcomes.values() if not o.cached) / 3600.0
+
+
+def fold(events: Iterable[Event]) -> Snapshot:
+    """The snapshot after these events."""
+    snapshot = Snapshot()
+    for event in events:
+        snapshot.apply(event)
+    return snapshot

@@ -1,0 +1,145 @@
+"""Potentials with known answers, for physics tests and timings. Each implements the `Potential` Protocol exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+
+from clusterflow.core.data import FloatArray, Prediction
+from clusterflow.core.protocols import Potential
+
+
+class PredictionCalculator(Calculator):  # type: ignore[misc]
+    """ASE calculator on top of `Potential.predict`."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self._potential = potential
+
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        """Fills ``results``."""
+        super().calculate(atoms, properties, system_changes)
+        p = self._potential.predict([self.atoms])[0]
+        self.results = {"energy": p.energy, "forces": p.forces}
+        if p.stress is not None:
+            s = p.stress
+            self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])
+
+
+@dataclass(frozen=True)
+class AnalyticPotential:
+    """Base: all elements, a calculator, one frame at a time."""
+
+    cutoff: float = 5.0
+    elements: tuple[str, ...] = tuple(chemical_symbols[1:])
+
+    @property
+    def reach(self) -> float:
+        """As far as the cutoff."""
+        return self.cutoff
+
+    @property
+    def model_id(self) -> str:
+        """Name and settings."""
+        return repr(self)
+
+    def one(self, atoms: Atoms) -> Prediction:
+        """Prediction for one frame; zero here, an ideal gas."""
+        stress = np.zeros((3, 3)) if atoms.pbc.all() else None
+        return Prediction(0.0, np.zeros((len(atoms), 3)), stress)
+
+    def predict(self, frames: Sequence[Atoms]) -> list[Prediction]:
+        """One prediction per frame."""
+        return [self.one(a) for a in frames]
+
+    def calculator(self) -> Any:
+        """ASE calculator."""
+        return PredictionCalculator(self)
+
+
+@dataclass(frozen=True)
+class EinsteinCrystal(AnalyticPotential):
+    """Every atom on a spring of ``stiffness`` (eV/Å²) at its own ``sites`` (n, 3): 3n independent oscillators."""
+
+    sites: FloatArray = field(default_factory=lambda: np.zeros((1, 3)))
+    stiffness: float = 2.0
+
+    def one(self, atoms: Atoms) -> Prediction:
+        """Harmonic in the displacement."""
+        u = atoms.positions - self.sites
+        stress = np.zeros((3, 3)) if atoms.pbc.all() else None
+        return Prediction(float(0.5 * self.stiffness * (u * u).sum()), -self.stiffness * u, stress)
+
+
+@dataclass(frozen=True)
+class LennardJones(AnalyticPotential):
+    """Truncated and shifted 12-6 potential between all atoms; defaults are argon. Any cell, any boundary."""
+
+    epsilon: float = 0.0104
+    sigma: float = 3.4
+    cutoff: float = 8.5
+
+    def one(self, atoms: Atoms) -> Prediction:
+        """Energy, forces, and stress where periodic."""
+        from matscipy.neighbours import neighbour_list
+
+        i, d, vectors = neighbour_list("idD", atoms, self.cutoff)
+        s6 = (self.sigma / d) ** 6
+        shift = (self.sigma / self.cutoff) ** 6
+        energy = 0.5 * 4.0 * self.epsilon * float((s6 * s6 - s6 - shift * shift + shift).sum())
+        slope = -24.0 * self.epsilon * (2.0 * s6 * s6 - s6) / d
+        pair = (slope / d)[:, None] * vectors
+        forces = np.stack([np.bincount(i, weights=pair[:, k], minlength=len(atoms)) for k in range(3)], axis=1)
+        forces = forces.astype(np.float64)
+        stress = 0.5 * vectors.T @ pair / float(atoms.cell.volume) if atoms.pbc.all() else None
+        return Prediction(energy, forces, stress)
+
+
+@dataclass(frozen=True)
+class ElasticCell(AnalyticPotential):
+    """An ideal gas in an elastic box: the energy depends on the cell alone, so ⟨V⟩ is a one-dimensional integral.
+
+    ``U = K (V − V0)² / 2 V0 + (G V0 / 2) |dev|²`` with dev = (F̃ᵀF̃ − 1)/2 of the volume-free part F̃ of the deformation
+    from ``reference``; moduli in eV/Å³. Volume and shape are independent.
+    """
+
+    reference: FloatArray = field(default_factory=lambda: 10.0 * np.eye(3))
+    bulk: float = 0.1
+    shear: float = 0.1
+
+    def energy(self, cell: FloatArray) -> float:
+        """Energy of a cell in eV."""
+        v0 = abs(np.linalg.det(self.reference))
+        v = abs(np.linalg.det(cell))
+        deformation = np.linalg.solve(self.reference, cell) * (v0 / v) ** (1.0 / 3.0)
+        dev = 0.5 * (deformation @ deformation.T - np.eye(3))
+        return float(0.5 * self.bulk * (v - v0) ** 2 / v0 + 0.5 * self.shear * v0 * (dev * dev).sum())
+
+    def one(self, atoms: Atoms) -> Prediction:
+        """No forces; the stress by central differences."""
+        cell, step = np.asarray(atoms.cell.array), 1e-5
+        stress = np.zeros((3, 3))
+        for a in range(3):
+            for b in range(a + 1):
+                strain = np.zeros((3, 3))
+                strain[a, b] += 0.5 * step
+                strain[b, a] += 0.5 * step
+                up, down = self.energy(cell @ (np.eye(3) + strain)), self.energy(cell @ (np.eye(3) - strain))
+                stress[a, b] = stress[b, a] = (up - down) / (2.0 * step * float(atoms.cell.volume))
+        return Prediction(self.energy(cell), np.zeros((len(atoms), 3)), stress)
+
+    def mean_volume(self, n_atoms: int, kT: float, pressure: float) -> float:
+        """⟨V⟩ in Å³ at ``pressure`` (eV/Å³): density V^N exp(−(U + PV)/kT)."""
+        v0 = abs(np.linalg.det(self.reference))
+        v = np.linspace(0.2 * v0, 3.0 * v0, 200_001)
+        log_weight = n_atoms * np.log(v) - (0.5 * self.bulk * (v - v0) ** 2 / v0 + pressure * v) / kT
+        weight = np.exp(log_weight - log_weight.max())
+        return float((weight * v).sum() / weight.sum())

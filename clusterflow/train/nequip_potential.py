@@ -1,0 +1,219 @@
+"""A trained NequIP model as a potential and as the source of per-atom features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from clusterflow.core.data import FloatArray, Prediction
+from clusterflow.errors import InputError
+from clusterflow.train import dataset, nequip_model
+from clusterflow.train.nequip_forward import (
+    energies_only,
+    energy_and_gradient,
+    forces_from_gradient,
+    virial_from_gradient,
+)
+from clusterflow.train.nequip_loop import to_device
+from clusterflow.train.nequip_model import ModelConfig
+
+_BATCH_ATOMS = 256
+"""Frames are predicted together up to this many atoms: more gains nothing on a CPU and costs memory."""
+
+
+class NequIPPotential:
+    """A model folder in use; implements `Potential` and `Featurizer` of `clusterflow.core.protocols`.
+
+    The feature vector of an atom is the input of the last linear layer of NequIP's per-atom energy readout: the
+    ``readout_neurons`` activations of its hidden layer (8 in the paper's base model). How the layer is found:
+    `clusterflow.train.nequip_model.readout_module`. Not to be shared between threads.
+    """
+
+    def __init__(self, model: Any, config: ModelConfig, model_id: str, *, device: str, threads: int) -> None:
+        self._model, self._config, self._model_id = model, config, model_id
+        self._device, self._threads = device, threads
+        self._seen: list[Any] = []
+        readout = nequip_model.readout_module(model)
+        self._width = int(readout.in_features)
+        readout.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto", dtype: str | None = None, threads: int = 1) -> Self:
+        """Rebuilds the eager model of a folder written by `NequIPTrainer`.
+
+        ``dtype`` "float64" computes in double precision with the same weights (for Hessians and finite differences; its
+        model_id says so); None keeps the precision of the training.
+
+        Raises
+        ------
+        StateError
+            The folder is missing, damaged, or written for another format or NequIP.
+        InputError
+            An unknown dtype or a device that is not there.
+        """
+        if dtype not in (None, "float32", "float64"):
+            raise InputError(f"A potential computes in float32 or float64, not '{dtype}'.")
+        folder = Path(folder)
+        config = nequip_model.read_config(folder)
+        weights = nequip_model.read_weights(folder, config)
+        where = nequip_model.choose_device(device)
+        model = nequip_model.build_model(config, dtype=dtype)
+        nequip_model.load_weights(model, weights, where=str(folder))
+        model.eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)  # half of the backward pass would be gradients nobody asks for
+        identity = nequip_model.model_identity(config, weights)
+        if dtype not in (None, config.settings.dtype):
+            identity = f"{identity}-{dtype}"
+        return cls(model.to(where), config, identity, device=where, threads=threads)
+
+    @property
+    def cutoff(self) -> float:
+        """Neighbour radius in Å."""
+        return self._config.settings.r_max
+
+    @property
+    def reach(self) -> float:
+        """layers * cutoff, Å."""
+        return self._config.settings.reach
+
+    @property
+    def model_id(self) -> str:
+        """Equal id = equal predictions (on the same kind of machine)."""
+        return self._model_id
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """The elements the model knows."""
+        return self._config.elements
+
+    @property
+    def level_of_theory(self) -> str:
+        """The level of the labels it was trained on; "" if they stated none."""
+        return self._config.level_of_theory
+
+    @property
+    def feature_width(self) -> int:
+        """Length of the feature vector of an atom."""
+        return self._width
+
+    def predict(self, frames: Sequence[Atoms]) -> list[Prediction]:
+        """Energy, forces and, for frames periodic in three directions, stress of each frame.
+
+        Raises
+        ------
+        InputError
+            An element that the model does not know, or a frame without atoms.
+        StructureError
+            Positions that are not finite, or a periodic frame without a cell.
+        """
+        predictions: list[Prediction] = []
+        with nequip_model.cpu_threads(self._threads):
+            for group in _groups(frames):
+                predictions += self._predict_batch(group)
+        return predictions
+
+    def features(self, atoms: Atoms) -> FloatArray:
+        """(n, feature_width) per-atom features, no unit; raises as `predict`."""
+        with nequip_model.cpu_threads(self._threads):
+            self._seen.clear()
+            energies_only(self._model, self._graph(atoms))
+            return self._take_features()
+
+    def predict_with_features(self, atoms: Atoms) -> tuple[Prediction, FloatArray]:
+        """Both from one pass; raises as `predict`."""
+        with nequip_model.cpu_threads(self._threads):
+            self._seen.clear()
+            prediction = self._predict_one(atoms)
+            return prediction, self._take_features()
+
+    def calculator(self) -> NequIPCalculator:
+        """A new ASE calculator: energy, free_energy, forces and, for periodic frames, stress."""
+        return NequIPCalculator(self)
+
+    def _graph(self, atoms: Atoms) -> dataset.Graph:
+        if len(atoms) == 0:
+            raise InputError("A frame to predict has no atoms.")
+        return to_device(dataset.graph(atoms, self.elements, self.cutoff), self._device)
+
+    def _take_features(self) -> FloatArray:
+        features = self._seen.pop().detach().cpu().numpy().astype(np.float64)
+        self._seen.clear()
+        return np.asarray(features, dtype=np.float64)
+
+    def _predict_one(self, atoms: Atoms) -> Prediction:
+        data = self._graph(atoms)
+        energy, gradient = energy_and_gradient(self._model, data, for_training=False)
+        forces = forces_from_gradient(data, gradient).detach().cpu().numpy().astype(np.float64)
+        stress = None
+        if atoms.pbc.all():
+            virial = virial_from_gradient(data, gradient).detach().cpu().numpy().astype(np.float64)
+            stress = virial / abs(atoms.cell.volume)
+        return Prediction(float(energy.detach()), forces, stress)
+
+    def _predict_batch(self, frames: Sequence[Atoms]) -> list[Prediction]:
+        self._seen.clear()
+        if len(frames) == 1:
+            return [self._predict_one(frames[0])]
+        import torch
+        from nequip.data import AtomicDataDict as Key
+
+        graphs = [self._graph(a) for a in frames]
+        batch = dataset.collate(graphs)
+        energies, gradient = energy_and_gradient(self._model, batch, for_training=False)
+        forces = torch.split(forces_from_gradient(batch, gradient).detach(), [len(a) for a in frames])
+        parts = torch.split(gradient, [g[Key.EDGE_VECTORS_KEY].shape[0] for g in graphs])
+        out = []
+        for atoms, graph, energy, force, part in zip(frames, graphs, energies.tolist(), forces, parts, strict=True):
+            stress = None
+            if atoms.pbc.all():
+                virial = virial_from_gradient(graph, part).detach().cpu().numpy().astype(np.float64)
+                stress = virial / abs(atoms.cell.volume)
+            out.append(Prediction(energy, force.cpu().numpy().astype(np.float64), stress))
+        return out
+
+
+def _groups(frames: Sequence[Atoms]) -> list[list[Atoms]]:
+    """Consecutive frames, together up to a number of atoms."""
+    groups: list[list[Atoms]] = []
+    size = _BATCH_ATOMS + 1
+    for atoms in frames:
+        if size + len(atoms) > _BATCH_ATOMS:
+            groups.append([])
+            size = 0
+        groups[-1].append(atoms)
+        size += len(atoms)
+    return groups
+
+
+class NequIPCalculator(Calculator):  # type: ignore[misc]
+    """ASE's interface to a `NequIPPotential`."""
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's own declaration)
+
+    def __init__(self, potential: NequIPPotential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Called by ASE; a stress is in the results only for frames periodic in three directions."""
+        super().calculate(atoms, properties, system_changes)
+        prediction = self.potential.predict([self.atoms])[0]
+        self.results = {
+            "energy": prediction.energy,
+            "free_energy": prediction.energy,
+            "forces": prediction.forces,
+        }
+        if prediction.stress is not None:
+            s = prediction.stress
+            self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])

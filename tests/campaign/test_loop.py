@@ -1,0 +1,153 @@
+"""The loop journals what it does, survives interruption anywhere, and never does a finished task again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clusterflow.campaign.loop import MAX_ATTEMPTS, Interrupted, Loop
+from clusterflow.campaign.plan import Plan
+from clusterflow.config.campaign import Campaign
+from clusterflow.core.data import Task, TaskResult
+from clusterflow.errors import ExecutionError, LabelError, LeaseError, StateError, WorkerLostError
+from clusterflow.state.journal import Journal, decisions_digest, read_events
+from clusterflow.state.lease import Lease
+from clusterflow.state.publish import publish_json
+from clusterflow.state.snapshot import fold
+from clusterflow.testing.toy_campaign import TOY_INPUTS, ToyEngine, toy_result
+
+CONFIG = Campaign.model_validate(
+    {
+        "name": "toy",
+        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
+        "start": {"fragments": 6, "test_fragments": 3},
+        "explore": {"walkers": 2},
+        "select": {"fragments": 4},
+        "stop": {"iterations": 2},
+    }
+)
+
+
+def drive(
+    folder: Path,
+    *,
+    work: Callable[[Task], TaskResult] = toy_result,
+    stop: Callable[[], bool] = lambda: False,
+    published: Callable[[Task], TaskResult | None] = lambda _: None,
+) -> tuple[Plan, ToyEngine]:
+    """One driver, from opening to the end or the error."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "journal.jsonl"
+    lease = Lease.acquire(folder)
+    engine = ToyEngine(work)
+    try:
+        snapshot = fold(read_events(path)) if path.is_file() else fold([])
+        with Journal.open(path, lease.epoch) as journal:
+            loop = Loop(CONFIG, TOY_INPUTS, snapshot, journal, lease, engine, published, lambda *_: None, stop)
+            return loop.run(), engine
+    finally:
+        lease.release()
+
+
+def test_runs_to_the_end_and_journals_it(tmp_path: Path) -> None:
+    plan, engine = drive(tmp_path / "a")
+    assert plan.finished == "all 2 iterations are done"
+    events = read_events(tmp_path / "a" / "journal.jsonl")
+    done = [e.data["key"] for e in events if e.kind == "done"]
+    assert len(done) == len(set(done)) == len(engine.ran)
+    assert {e.data["name"] for e in events if e.kind == "decision"} >= {"split/0", "split/2", "selected/2", "stop"}
+
+
+def test_interrupted_anywhere_it_ends_the_same_and_repeats_nothing(tmp_path: Path) -> None:
+    _, engine = drive(tmp_path / "whole")
+    whole = decisions_digest(read_events(tmp_path / "whole" / "journal.jsonl"))
+    total = len(engine.ran)
+    for n in range(1, total, 2):
+        folder = tmp_path / f"cut{n}"
+        ended = {"count": 0}
+
+        def work(task: Task, ended: dict[str, int] = ended) -> TaskResult:
+            ended["count"] += 1
+            return toy_result(task)
+
+        with pytest.raises(Interrupted):
+            drive(folder, work=work, stop=lambda ended=ended, n=n: ended["count"] >= n)
+        first = {e.data["key"] for e in read_events(folder / "journal.jsonl") if e.kind == "done"}
+        plan, second = drive(folder)
+        assert plan.finished
+        assert not first & {t.key for t in second.ran}
+        assert decisions_digest(read_events(folder / "journal.jsonl")) == whole
+
+
+def test_published_results_are_harvested_without_sending(tmp_path: Path) -> None:
+    _, engine = drive(tmp_path / "a", published=toy_result)
+    assert engine.ran == []
+    events = read_events(tmp_path / "a" / "journal.jsonl")
+    assert all(e.data["cached"] for e in events if e.kind == "done")
+
+
+def test_lost_workers_are_tried_again_but_not_for_ever(tmp_path: Path) -> None:
+    lost: list[str] = []
+
+    def flaky(task: Task) -> TaskResult:
+        if task.kind == "label" and task.key not in lost:
+            lost.append(task.key)
+            raise WorkerLostError("the worker died")
+        return toy_result(task)
+
+    plan, _ = drive(tmp_path / "a", work=flaky)
+    assert plan.finished
+
+    def dead(task: Task) -> TaskResult:
+        raise WorkerLostError("the worker died")
+
+    with pytest.raises(ExecutionError, match=f"was sent {MAX_ATTEMPTS} times"):
+        drive(tmp_path / "b", work=dead)
+
+
+def test_a_failed_label_is_an_event_not_the_end(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def one_bad(task: Task) -> TaskResult:
+        if task.kind == "label" and task.payload["index"] == 5 and not seen:
+            seen.append(task.key)
+            raise LabelError("SCF did not converge in 300 steps", where="work/label-1")
+        return toy_result(task)
+
+    plan, engine = drive(tmp_path / "a", work=one_bad)
+    assert plan.finished
+    (failed,) = [e for e in read_events(tmp_path / "a" / "journal.jsonl") if e.kind == "failed"]
+    assert failed.data["final"]
+    assert failed.data["reason"] == "SCF did not converge in 300 steps"
+    assert sum(t.key == seen[0] for t in engine.ran) == 1
+
+
+def test_full_disk_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    def full(task: Task) -> TaskResult:
+        if task.kind == "train":
+            raise StateError("No space left on device")
+        return toy_result(task)
+
+    with pytest.raises(StateError, match="No space left"):
+        drive(tmp_path / "a", work=full)
+    plan, engine = drive(tmp_path / "a")
+    assert plan.finished
+    assert not any(t.kind == "start" for t in engine.ran)
+
+
+def test_a_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    path = folder / "journal.jsonl"
+
+    def taken_over(task: Task) -> TaskResult:
+        if task.kind == "train":
+            # What a second driver on another host would do after this one seemed dead.
+            publish_json(folder / "lease" / "epoch-2.json", {"epoch": 2, "host": "other", "pid": 1, "since": "now"})
+        return toy_result(task)
+
+    with pytest.raises(LeaseError):
+        drive(folder, work=taken_over)
+    kinds = [e.data.get("task") for e in read_events(path) if e.kind == "done"]
+    assert "train" not in kinds

@@ -1,0 +1,187 @@
+"""The plan is pure: same state, same plan; and walks the cycle in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterflow.campaign.plan import Plan, plan, shares
+from clusterflow.config.campaign import Campaign
+from clusterflow.state.snapshot import Outcome, Snapshot
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+
+
+def campaign(**changes: object) -> Campaign:
+    data: dict[str, object] = {
+        "name": "toy",
+        "seed": 3,
+        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
+        "start": {"fragments": 8, "test_fragments": 4},
+        "explore": {"walkers": 3},
+        "select": {"fragments": 5},
+        "stop": {"iterations": 2},
+        **changes,
+    }
+    return Campaign.model_validate(data)
+
+
+def finish(config: Campaign, snapshot: Snapshot, *, steps: int = 100) -> tuple[Plan, list[str]]:
+    """Runs the plan against the toy, one wave of tasks at a time."""
+    order: list[str] = []
+    for _ in range(steps):
+        current = plan(config, TOY_INPUTS, snapshot)
+        for name, value in current.decisions.items():
+            snapshot.decisions[name] = value
+        if current.finished or current.failed:
+            return current, order
+        assert current.tasks, f"the plan waits for nothing in stage {current.stage}"
+        for task in current.tasks:
+            order.append(task.kind)
+            r = toy_result(task)
+            snapshot.outcomes[task.key] = Outcome("done", task.kind, r.summary, wall_time=r.wall_time, cores=r.cores)
+    raise AssertionError("the plan never ends")
+
+
+def test_walks_the_cycle_in_order() -> None:
+    last, order = finish(campaign(), Snapshot())
+    assert last.finished == "all 2 iterations are done"
+    assert [k for i, k in enumerate(order) if i == 0 or order[i - 1] != k] == [
+        "start", "label", "train", "novelty", "evaluate", "explore", "acquire", "label", "evaluate", "train",
+        "novelty", "evaluate", "explore", "acquire", "label", "evaluate", "train", "novelty", "evaluate", "export",
+    ]  # fmt: skip
+    assert order.count("label") == 12 + 5 + 5
+    assert order.count("explore") == 6
+
+
+def test_same_state_same_plan() -> None:
+    first, second = plan(campaign(), TOY_INPUTS, Snapshot()), plan(campaign(), TOY_INPUTS, Snapshot())
+    assert [t.key for t in first.tasks] == [t.key for t in second.tasks]
+    assert [t.key for t in plan(campaign(seed=4), TOY_INPUTS, Snapshot()).tasks] != [t.key for t in first.tasks]
+
+
+def test_test_set_is_frozen_and_never_trained_on() -> None:
+    snapshot = Snapshot()
+    finish(campaign(), snapshot)
+    test = set(snapshot.decisions["split/0"]["test"])
+    assert len(test) == 4
+    trained = [
+        k for n, v in snapshot.decisions.items() if n.startswith("split/") for k in (*v["train"], *v["validation"])
+    ]
+    assert not test & set(trained)
+    assert len(trained) == len(set(trained)) == 18
+    assert sum(len(v["validation"]) for n, v in snapshot.decisions.items() if n.startswith("split/")) == 4  # 20 %
+
+
+def test_longer_campaign_keeps_its_past() -> None:
+    snapshot = Snapshot()
+    finish(campaign(), snapshot)
+    before = set(snapshot.outcomes)
+    last, order = finish(campaign(stop={"iterations": 3}), snapshot)
+    assert last.finished == "all 3 iterations are done"
+    assert order.count("train") == 1
+    assert before < set(snapshot.outcomes)
+
+
+def test_a_spent_budget_does_not_undo_earlier_iterations() -> None:
+    snapshot = Snapshot()
+    config = campaign(stop={"iterations": 9, "core_hours": 0.1})  # each toy task counts 10 core seconds
+    last, _ = finish(config, snapshot)
+    assert "core hours is spent" in last.finished
+    assert plan(config, TOY_INPUTS, snapshot).finished == last.finished
+    assert last.decisions["stop"]["iteration"] >= 1
+
+
+def test_label_budget_is_not_exceeded() -> None:
+    snapshot = Snapshot()
+    last, order = finish(campaign(stop={"iterations": 9, "labels": 20}), snapshot)
+    assert order.count("label") == 20
+    assert last.finished == "the budget of 20 labels is spent"
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ({"iterations": 9, "test_mae_p95": "400 meV/Å"}, "test force MAE_P95 is 296.0 meV/Å"),
+        ({"iterations": 9, "novelty": 20.0, "novelty_iterations": 2}, "novelty stayed below 20 nats for 2 iterations"),
+        ({"iterations": 0}, "all 0 iterations are done"),
+    ],
+)
+def test_criteria_stop_and_train_a_final_model(stop: dict[str, object], reason: str) -> None:
+    snapshot = Snapshot()
+    last, _ = finish(campaign(stop=stop), snapshot)
+    assert last.finished.startswith(reason)
+    assert any(v["final"] for n, v in snapshot.decisions.items() if n.startswith("model/"))
+
+
+def test_failed_labels_are_left_out() -> None:
+    snapshot = Snapshot()
+    config = campaign()
+    start = plan(config, TOY_INPUTS, snapshot).tasks[0]
+    snapshot.outcomes[start.key] = Outcome("done", "start", toy_result(start).summary)
+    labels = plan(config, TOY_INPUTS, snapshot).tasks
+    for i, task in enumerate(labels):
+        bad = i == len(labels) - 1
+        snapshot.outcomes[task.key] = (
+            Outcome("failed", "label", reason="SCF") if bad else Outcome("done", "label", toy_result(task).summary)
+        )
+    (fit,) = plan(config, TOY_INPUTS, snapshot).tasks
+    assert fit.kind == "train"
+    assert labels[-1].key not in [*fit.payload["training"], *fit.payload["validation"]]
+
+
+def test_all_labels_failed_ends_the_campaign_with_its_reason() -> None:
+    snapshot = Snapshot()
+    config = campaign()
+    for _ in range(2):
+        for task in plan(config, TOY_INPUTS, snapshot).tasks:
+            snapshot.outcomes[task.key] = (
+                Outcome("failed", "label", reason="SCF")
+                if task.kind == "label"
+                else Outcome("done", task.kind, toy_result(task).summary)
+            )
+    assert "of the starting labels only 0 succeeded" in plan(config, TOY_INPUTS, snapshot).failed
+
+
+def test_diverged_training_gets_one_gentler_try() -> None:
+    snapshot = Snapshot()
+    config = campaign()
+    while not any(t.kind == "train" for t in plan(config, TOY_INPUTS, snapshot).tasks):
+        for task in plan(config, TOY_INPUTS, snapshot).tasks:
+            snapshot.outcomes[task.key] = Outcome("done", task.kind, toy_result(task).summary)
+    (first,) = plan(config, TOY_INPUTS, snapshot).tasks
+    snapshot.outcomes[first.key] = Outcome("failed", "train", reason="loss is NaN")
+    (second,) = plan(config, TOY_INPUTS, snapshot).tasks
+    assert second.payload["damping"] == 0.5
+    assert second.payload["seed"] != first.payload["seed"]
+    snapshot.outcomes[second.key] = Outcome("failed", "train", reason="loss is NaN")
+    assert "failed twice" in plan(config, TOY_INPUTS, snapshot).failed
+
+
+def test_all_walkers_blown_up_says_why() -> None:
+    snapshot = Snapshot()
+    config = campaign()
+    for _ in range(20):
+        current = plan(config, TOY_INPUTS, snapshot)
+        for name, value in current.decisions.items():
+            snapshot.decisions[name] = value
+        for task in current.tasks:
+            result = toy_result(task).summary
+            if task.kind == "explore":
+                result = {**result, "n_frames": 0, "stop_reason": "2 atoms too close"}
+            snapshot.outcomes[task.key] = Outcome("done", task.kind, result)
+    assert "2 atoms too close" in plan(config, TOY_INPUTS, snapshot).failed
+
+
+@pytest.mark.parametrize(
+    ("weights", "total", "counts"),
+    [([1, 1], 4, [2, 2]), ([1, 3], 4, [1, 3]), ([1, 1, 1], 2, [1, 1, 1]), ([5, 1], 3, [2, 1])],
+)
+def test_shares(weights: list[float], total: int, counts: list[int]) -> None:
+    assert shares(weights, total) == counts
+
+
+def test_nothing_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan(campaign(), TOY_INPUTS, Snapshot())
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,127 @@
+"""Bad campaign files: each message names file, line, value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterflow.config.campaign import Campaign
+from clusterflow.config.load import load_campaign
+from clusterflow.config.section import to_json
+from clusterflow.errors import ConfigError
+
+GOOD = """\
+name: a
+systems:
+  - name: crystal
+    structure: a.extxyz
+    ensemble: {kind: npt, temperature: 600 K, pressure: [-1.5 GPa, 1.5 GPa]}
+explore:
+  walkers: 4
+label:
+  kind: gpaw
+  time_limit: 2 h
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_good_file_and_its_frozen_form(tmp_path: Path) -> None:
+    config = load_campaign(write(tmp_path, GOOD))
+    assert config.systems[0].structure == tmp_path / "a.extxyz"
+    assert config.label.time_limit == 7200.0
+    assert config.systems[0].ensemble.pressure == (-1.5, 1.5)  # type: ignore[union-attr]
+    assert Campaign.model_validate(to_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "temperature: 600 K",
+            "temperatur: 600 K",
+            ["line 5", "unknown key 'temperatur'", "did you mean 'temperature'"],
+        ),
+        ("600 K", "600", ["line 5", "the unit is missing", "600 K"]),
+        ("600 K", "600 fs", ["line 5", "'fs' is not a unit of temperature", "'fs' is a unit of time"]),
+        ("1.5 GPa]", "1.5 gpa]", ["line 5", "did you mean 'GPa'"]),
+        ("600 K", "-5 K", ["line 5", "must be positive"]),
+        ("[-1.5 GPa, 1.5 GPa]", "[2 GPa, 1 GPa]", ["line 5", "range", "2 is above 1"]),
+        ("walkers: 4", "walkers: 0", ["line 7", "explore.walkers", "greater than or equal to 1", "0"]),
+        ("kind: gpaw", "kind: gpwa", ["line 9", "'gpwa' is not possible", "did you mean 'gpaw'", "xtb"]),
+        ("time_limit: 2 h", "time_limit: soon", ["line 10", "'soon' is not a duration"]),
+        ("name: a\n", "nam: a\n", ["unknown key 'nam'", "did you mean 'name'", "'name' is missing"]),
+        ("name: a\n", "name: a/b\n", ["line 1", "name", "a/b"]),
+        ("  - name: crystal\n", "  - name: crystal\n    weight: 0\n", ["line 4", "weight", "greater than 0"]),
+    ],
+)
+def test_mistakes(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        load_campaign(path)
+    text = str(caught.value)
+    assert str(path) in text
+    for word in words:
+        assert word in text
+    assert caught.value.exit_code == 2
+
+
+def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match=r"Did you mean .*campaign\.yaml"):
+        load_campaign(tmp_path / "campaing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [a\nsystems:", ["not valid YAML", "line"]),
+        ("\tname: a", ["not valid YAML", "line 1", "tabs"]),
+        ("name: a\nname: b\n", ["not valid YAML", "line 2", "duplicate key"]),
+        ("", ["holds nothing"]),
+        ("- a\n- b\n", ["no mapping"]),
+        ("name: !!python/object/apply:os.system ['true']\nsystems: []\n", ["1 | name"]),
+    ],
+)
+def test_bad_yaml(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_campaign(write(tmp_path, text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_several_mistakes_come_in_one_message_by_line(tmp_path: Path) -> None:
+    text = GOOD.replace("600 K", "600").replace("walkers: 4", "walkers: none").replace("kind: gpaw", "modus: fd")
+    with pytest.raises(ConfigError) as caught:
+        load_campaign(write(tmp_path, text))
+    message = str(caught.value)
+    assert "has 3 mistakes" in message
+    assert message.index("line 5") < message.index("line 7") < message.index("line 9")
+
+
+def test_two_systems_of_one_name(tmp_path: Path) -> None:
+    text = GOOD.replace("explore:", "  - {name: crystal, structure: b.cif}\nexplore:")
+    with pytest.raises(ConfigError, match="two systems have the same name: crystal"):
+        load_campaign(write(tmp_path, text))
+
+
+def test_every_configuration_shipped_is_valid() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    files = sorted(folder.glob("*.yaml"))
+    assert files
+    for path in files:
+        config = load_campaign(path)
+        for system in config.systems:
+            assert system.structure.is_file(), f"{path}: {system.structure}"
+
+
+def test_schema_knows_every_section() -> None:
+    schema = Campaign.model_json_schema()
+    assert set(schema["properties"]) >= {"systems", "start", "explore", "score", "select", "extract", "label", "train"}
+    assert schema["additionalProperties"] is False
