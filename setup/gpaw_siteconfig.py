@@ -16,8 +16,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-XC = '#include <xc.h>\nint main() { int a, b, c; xc_version(&a, &b, &c); return 0; }\n'
-BLAS = 'extern "C" double dnrm2_(int*, double*, int*);\nint main() { int n = 1, s = 1; double v = 1; dnrm2_(&n, &v, &s); }\n'
+XC = "#include <xc.h>\nint main() { int a, b, c; xc_version(&a, &b, &c); return 0; }\n"
+BLAS = (
+    'extern "C" double dnrm2_(int*, double*, int*);\n'
+    "int main() { int n = 1; double v = 1; return dnrm2_(&n, &v, &n) < 0; }\n"
+)
 FFTW = "#include <fftw3.h>\nint main() { fftw_free(fftw_malloc(8)); return 0; }\n"
 MPI = "#include <mpi.h>\nint main(int n, char** v) { MPI_Init(&n, &v); MPI_Finalize(); return 0; }\n"
 SCALAPACK = (

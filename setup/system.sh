@@ -61,6 +61,11 @@ python_packages() {
     echo "python3 python3-venv python3-dev"
 }
 
+# The probe's line reads "compiler=g++ xc=none ...".
+is_found() {
+    [[ " $2 " == *" $1="* && " $2 " != *" $1=none "* ]]
+}
+
 # Sets missing_mandatory and missing_optional (keys of package_of) by compiling small programs. Any Python can do that;
 # without one, everything counts as missing.
 find_libraries() {
@@ -68,11 +73,11 @@ find_libraries() {
     missing_mandatory="" missing_optional=""
     found=$("${python:-python3}" "$here/gpaw_siteconfig.py" --probe 2>>"$log") || true
     for key in $mandatory; do
-        [[ -z $found || " $found " == *" $key=none "* ]] && missing_mandatory+=" $key"
+        is_found "$key" "$found" || missing_mandatory+=" $key"
     done
     [[ ${MPI:-yes} == no ]] && return
     for key in $optional; do
-        [[ " $found " == *" $key=none "* || -z $found ]] && missing_optional+=" $key"
+        is_found "$key" "$found" || missing_optional+=" $key"
     done
     return 0
 }

@@ -1,4 +1,4 @@
-"""Imports every compiled part of the environment and says on one line what there is. Exit status 1 if a part is broken."""
+"""Imports every part of the environment and says on one line what there is; exit status 1 if a part is broken."""
 
 from __future__ import annotations
 
@@ -10,14 +10,36 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MODULES = ("numpy", "scipy", "ase", "torch", "nequip", "openmm", "sklearn", "matscipy", "tblite.interface", "dftd3.ase", "parsl")
-MODULES += ("safetensors.torch", "matplotlib", "pydantic", "ruamel.yaml", "typer", "rich", "psutil", "clusterflow", "gpaw")
+MODULES = (
+    "numpy",
+    "scipy",
+    "ase",
+    "torch",
+    "nequip",
+    "openmm",
+    "sklearn",
+    "matscipy",
+    "tblite.interface",
+    "dftd3.ase",
+    "parsl",
+)
+MODULES += (
+    "safetensors.torch",
+    "matplotlib",
+    "pydantic",
+    "ruamel.yaml",
+    "typer",
+    "rich",
+    "psutil",
+    "clusterflow",
+    "gpaw",
+)
 SPECIES = ("H", "C", "N", "O", "Zn", "Zr")
 
 
 def paw_folder() -> Path:
     """Folder of the PAW data sets (package gpaw-data)."""
-    import gpaw_data  # noqa: PLC0415
+    import gpaw_data
 
     return Path(gpaw_data.__file__).parent / "setups"
 
@@ -38,11 +60,18 @@ def problems() -> list[str]:
 
 def summary() -> str:
     """Versions, and what GPAW and torch can use."""
-    import _gpaw  # noqa: PLC0415
-    import torch  # noqa: PLC0415
+    import _gpaw
+    import torch
 
-    gpaw = [name for name, there in (("MPI", hasattr(_gpaw, "Communicator")), ("ScaLAPACK", hasattr(_gpaw, "new_blacs_context")),
-                                     ("FFTW", hasattr(_gpaw, "FFTWPlan"))) if there]
+    gpaw = [
+        name
+        for name, there in (
+            ("MPI", hasattr(_gpaw, "Communicator")),
+            ("ScaLAPACK", hasattr(_gpaw, "new_blacs_context")),
+            ("FFTW", hasattr(_gpaw, "FFTWPlan")),
+        )
+        if there
+    ]
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     return (
         f"torch {version('torch')} on {device}, NequIP {version('nequip')}, OpenMM {version('openmm')}, "

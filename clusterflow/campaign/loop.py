@@ -99,7 +99,7 @@ class Loop:
             time.sleep(_POLL)
             return
         done, _ = concurrent.futures.wait(self._flight, timeout=_POLL, return_when=concurrent.futures.FIRST_COMPLETED)
-        for future in done:
+        for future in [f for f in self._flight if f in done]:  # in the order sent, whatever the order of the set
             task = self._flight.pop(future)
             error = future.exception()
             if error is None:

@@ -56,11 +56,10 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
     """
     folder = CampaignFolder(config.run_folder.absolute())
     _make(folder.root)
-    lease = Lease.acquire(folder.root)
+    resumed = folder.journal.is_file()
+    lease = Lease.acquire(folder.root, after_epoch=_last_epoch(folder))
     try:
-        resumed = folder.journal.is_file()
-        events = read_events(folder.journal) if resumed else []
-        snapshot = fold(events)
+        snapshot = fold(read_events(folder.journal) if resumed else [])
         inputs, _ = gather_inputs(config, folder)
         _refuse_other_level(snapshot, inputs, folder)
         changes = _changes(folder, config)
@@ -83,6 +82,10 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
             journal.close()
     finally:
         lease.release()
+
+
+def _last_epoch(folder: CampaignFolder) -> int:
+    return max((e.epoch for e in read_events(folder.journal)), default=0) if folder.journal.is_file() else 0
 
 
 def _make(root: Path) -> None:

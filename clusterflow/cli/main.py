@@ -42,6 +42,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @guarded
 def run(
     config: Config,
+    folder: Annotated[Path | None, typer.Option(help="Run folder, instead of the one the file names.")] = None,
     engine: Annotated[
         EngineName, typer.Option(help="parsl spreads tasks over workers; serial runs them here, one by one.")
     ] = EngineName.parsl,
@@ -49,7 +50,7 @@ def run(
     """Runs a campaign, or resumes it where it was. Ctrl-C stops cleanly (exit 75)."""
     from clusterflow.cli.run import run_campaign
 
-    sys.exit(run_campaign(config, engine=engine.value, console=console))
+    sys.exit(run_campaign(config, folder=folder, engine=engine.value, console=console))
 
 
 @app.command()

@@ -50,9 +50,11 @@ class StopSignal:
                 signal.signal(number, handler)
 
 
-def run_campaign(path: Path, *, engine: Literal["parsl", "serial"], console: Console) -> int:
-    """Runs or resumes the campaign of a file; returns the exit code."""
+def run_campaign(path: Path, *, folder: Path | None, engine: Literal["parsl", "serial"], console: Console) -> int:
+    """Runs or resumes the campaign of a file, in its own run folder or in ``folder``; returns the exit code."""
     config = load_campaign(path)
+    if folder is not None:
+        config = config.model_copy(update={"folder": folder})
     machine = load_machine(config.machine)
     with StopSignal().installed() as stop, open_session(config, environment()) as session:
         _greet(session, console)

@@ -99,6 +99,8 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     if task.kind == "label":
         summary = label(task.payload, Workplace(folder, scratch, scratch, threads), task.key)
+        with folder.computed.open("a", encoding="utf-8") as log:  # one write: whole lines even from many workers
+            log.write(f"{task.key} {os.uname().nodename} {os.getpid()}\n")
         shutil.rmtree(scratch, ignore_errors=True)
         wall, cores = summary["seconds"], summary["cores"]
         return result_to_json(TaskResult(task.key, summary, wall, cores, summary["peak_memory_MB"]))

@@ -74,6 +74,12 @@ class LocalMachine(Section):
         """Cores that all lanes share."""
         return available_cores() if self.cores == "auto" else self.cores
 
+    @property
+    def label_cores(self) -> int:
+        """Cores that labels can keep busy at once."""
+        lane = self.resolved("label")
+        return min(lane.workers * lane.cores_per_worker, self.total_cores())
+
     def resolved(self, name: str) -> ResolvedLane:
         """A lane with every ``auto`` replaced by a number.
 

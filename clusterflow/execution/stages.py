@@ -30,6 +30,7 @@ from clusterflow.core.data import Fragment, Label, Prediction, Site
 from clusterflow.core.frames import (
     content_hash,
     digest,
+    fragment_from_atoms,
     fragment_to_atoms,
     read_frames,
     read_optional_frames,
@@ -76,10 +77,11 @@ class Workplace:
         """The built structure of a system."""
         return read_frames(self.folder.inputs / f"{name}.extxyz")[0]
 
-    def labelled_structures(self, label_keys: Sequence[str]) -> list[Atoms]:
-        """The structures of those labels that succeeded (a failed one may be asked for again)."""
+    def known_fragments(self, label_keys: Sequence[str]) -> list[Fragment]:
+        """The fragments of those labels that succeeded (a failed one may be asked for again)."""
         store = self.labels
-        return [found[0] for key in label_keys if (found := store.get(key)) is not None]
+        found = (store.get(key) for key in label_keys)
+        return [fragment_from_atoms(f[0]) for f in found if f is not None and keys.REGION in f[0].arrays]
 
     def labelled(self, label_keys: Sequence[str]) -> list[Atoms]:
         """Labelled frames of the store, in the order given."""
@@ -357,7 +359,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     # More than the budget, since some candidates will be duplicates or cannot be cut.
     sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
     rule = section(Extract, payload["extract"]).build()
-    kept, refused = _cut(frames, sites, rule, place.labelled_structures(payload["known"]), payload["budget"])
+    kept, refused = _cut(frames, sites, rule, place.known_fragments(payload["known"]), payload["budget"])
     by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
     annotated = []
     first = dict(zip(by_id, np.cumsum([0, *(len(a) for a in frames[:-1])]), strict=True))
@@ -396,7 +398,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 
 
 def _cut(
-    frames: Sequence[Atoms], sites: Iterable[Site], rule: Any, known: Sequence[Atoms], budget: int
+    frames: Sequence[Atoms], sites: Iterable[Site], rule: Any, known: Sequence[Fragment], budget: int
 ) -> tuple[list[Fragment], list[str]]:
     """Fragments of the sites, best first, without duplicates, until the budget is full."""
     from clusterflow.selection.duplicates import drop_duplicates
@@ -412,7 +414,7 @@ def _cut(
         except ExtractionError as error:
             refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: {error.what}")
             continue
-        if drop_duplicates([fragment.atoms], known=[*known, *(f.atoms for f in kept)]):
+        if drop_duplicates([fragment], known=[*known, *kept]):
             kept.append(fragment)
         else:
             refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: the same fragment is labelled already")

@@ -60,18 +60,18 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def marked(prefix: str) -> list[int]:
-    """All living processes of this user whose pool mark begins with ``prefix``."""
-    needle = f"{MARK}={prefix}".encode()
-    found = []
+def marked(prefix: str) -> dict[int, str]:
+    """All living processes of this user whose pool mark begins with ``prefix``, with their mark."""
+    needle, found = f"{MARK}={prefix}".encode(), {}
     for pid in _all_pids():
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - few imports: this is a script too
                 entries = file.read().split(b"\0")
         except OSError:
             continue
-        if any(e.startswith(needle) for e in entries) and start_ticks(pid):
-            found.append(pid)
+        mark = next((e for e in entries if e.startswith(needle)), None)
+        if mark is not None and pid != os.getpid() and start_ticks(pid):
+            found[pid] = mark.decode(errors="replace").partition("=")[2]
     return found
 
 
@@ -82,9 +82,9 @@ def end_tree(root: int, *, grace: float = GRACE, itself: bool = False) -> None:
 
 def end_marked(prefix: str, *, grace: float = GRACE) -> int:
     """Ends all processes whose pool mark begins with ``prefix``; returns how many there were."""
-    count = len([p for p in marked(prefix) if p != os.getpid()])
+    count = len(marked(prefix))
     if count:
-        _end(lambda: [p for p in marked(prefix) if p != os.getpid()], grace, collect=False)
+        _end(lambda: marked(prefix), grace, collect=False)
     return count
 
 
@@ -106,7 +106,7 @@ def _end(find: Any, grace: float, *, collect: bool) -> None:
 
 
 def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
 
 
 def _stat(pid: int) -> tuple[int, str, str]:
@@ -158,6 +158,7 @@ def _watch(spec: dict[str, Any], command: list[str]) -> int:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         die_with_parent()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _become(command, spec)
     _write(spec["status"], {"pid": os.getpid(), "start": start_ticks(os.getpid()), "driver": spec["driver"]})
     driver, _, driver_start = spec["driver"].partition(":")

@@ -19,7 +19,7 @@ from clusterflow.explore.barostat import AffineBarostat
 from clusterflow.explore.evaluation import Evaluator, check_elements
 from clusterflow.explore.reduced_cell import BoxView
 from clusterflow.explore.stop import BlowUp, BlowUpLimits
-from clusterflow.explore.thermodynamics import is_free_molecule, maxwell_boltzmann
+from clusterflow.explore.thermodynamics import is_free_molecule, maxwell_boltzmann, remove_drift
 from clusterflow.explore.walk import (
     Snapshot,
     WalkSettings,
@@ -140,6 +140,8 @@ class OpenMMDynamics:
         self._cell: FloatArray = np.array(start.cell.array, dtype=np.float64)
         self._positions: FloatArray = np.array(start.positions, dtype=np.float64)
         self._view = BoxView(self._cell, self._positions) if in_box else None
+        masses = np.asarray(start.get_masses(), dtype=np.float64)
+        self._molecule_masses = masses if is_free_molecule(start) else None
         self._step = 0
         self._interval = settings.barostat_interval
         self._barostat: AffineBarostat | None = None
@@ -149,12 +151,12 @@ class OpenMMDynamics:
                 settings.temperature_K, settings.pressure_GPa, len(start), float(start.cell.volume), rng
             )
         system = openmm.System()
-        for mass in start.get_masses():
+        for mass in masses:
             system.addParticle(float(mass))
         self._force = openmm.PythonForce(self._compute)
         self._force.setUsesPeriodicBoundaryConditions(self._view is not None)
         system.addForce(self._force)
-        if is_free_molecule(start):
+        if self._molecule_masses is not None:
             system.addForce(openmm.CMMotionRemover(1))
         if self._view is not None and settings.pressure_GPa is not None:
             system.setDefaultPeriodicBoxVectors(*(self._view.box * _NM))
@@ -237,6 +239,9 @@ class OpenMMDynamics:
         state = self._context.getState(positions=True, velocities=True)
         positions = _array(state.getPositions(asNumpy=True)) / _NM
         velocities = ase_velocities(_array(state.getVelocities(asNumpy=True)))
+        if self._molecule_masses is not None:
+            # OpenMM removes the drift at the start of a step; the thermostat's last kick is still in here.
+            velocities = remove_drift(velocities, self._molecule_masses)
         if self._view is None:
             return Snapshot(positions, self._cell, velocities, self._evaluator(positions, self._cell))
         box = _array(state.getPeriodicBoxVectors(asNumpy=True)) / _NM

@@ -55,7 +55,8 @@ class BoxView:
 
     def start_positions(self, positions: FloatArray) -> FloatArray:
         """Positions wrapped into the first cell, in OpenMM's orientation."""
-        return self.to_openmm(positions) - self._images @ self._cell
+        wrapped: FloatArray = self.to_openmm(positions) - self._images @ self._cell
+        return wrapped
 
     def follow(self, box: FloatArray) -> None:
         """Takes note of OpenMM's present box (Å)."""

@@ -122,7 +122,8 @@ def closest_violation(atoms: Atoms, limits: BlowUpLimits) -> str | None:
     if atoms.pbc.any():
         from matscipy.neighbours import neighbour_list
 
-        i, j, d = neighbour_list("ijd", atoms, cutoff)
+        complete = Atoms(numbers=numbers, positions=atoms.positions, cell=atoms.cell.complete(), pbc=atoms.pbc)
+        i, j, d = neighbour_list("ijd", complete, cutoff)
     else:
         # A tree does not mind an atom that has left for far away; a cell list would fill the space between.
         from scipy.spatial import cKDTree

@@ -101,9 +101,7 @@ def _pair(atoms: Atoms, graph: BondGraph) -> _Pairing:
     dangling += np.flatnonzero(lone & ~on_metal).tolist()
     for piece, partners in _pieces(graph.i[bond].tolist(), graph.j[bond].tolist()):
         donors = tuple(on_metal[piece].tolist())
-        left = _leftover(
-            tuple(free[piece].tolist()), partners, donors, tuple((numbers[piece] == 8).tolist())
-        )
+        left = _leftover(tuple(free[piece].tolist()), partners, donors, tuple((numbers[piece] == 8).tolist()))
         for k, rest in enumerate(left):
             if rest and donors[k]:
                 charge -= rest
@@ -182,7 +180,7 @@ def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, gr
 
 
 def _pieces(i: list[int], j: list[int]) -> list[tuple[list[int], tuple[tuple[int, ...], ...]]]:
-    """Connected groups of the given bonds (both directions): atoms, ascending, and partners by position in the group."""
+    """Connected groups of the given bonds (both directions): atoms, ascending, and partners by place in the group."""
     partners: dict[int, list[int]] = {}
     for a, b in zip(i, j, strict=True):
         partners.setdefault(a, []).append(b)

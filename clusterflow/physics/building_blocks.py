@@ -41,10 +41,10 @@ class Blocks:
     """A partition of all atoms into building blocks; blocks are numbered by their lowest atom index.
 
     ``labels`` (n,) block of each atom; per block ``kinds`` ("node", "linker" or "molecule"), ``formulas`` (Hill) and
-    ``infinite`` (b,) bool (a rod or layer that no choice of images makes whole). ``cut_atoms`` (k, 2) and ``cut_shifts``
-    (k, 3): the bonds between blocks, each once, anchor atom first; the shift belongs to the second atom. ``offsets``
-    (n, 3): cells to add to each atom so that its block is whole. ``anchor`` (n,): number of the anchoring group that an
-    atom is part of, or −1; ``anchor_rules``: one row of `ANCHORS` per group. ``graph``: all bonds.
+    ``infinite`` (b,) bool (a rod or layer that no choice of images makes whole). ``cut_atoms`` (k, 2) and
+    ``cut_shifts`` (k, 3): the bonds between blocks, each once, anchor atom first; the shift belongs to the second atom.
+    ``offsets`` (n, 3): cells to add to each atom so that its block is whole. ``anchor`` (n,): number of the anchoring
+    group that an atom is part of, or −1; ``anchor_rules``: one row of `ANCHORS` per group. ``graph``: all bonds.
     """
 
     labels: IntArray
@@ -109,7 +109,9 @@ def find_blocks(atoms: Atoms, graph: BondGraph | None = None) -> Blocks:
     in_cut = centre[graph.i] & ~metal[graph.j] & (numbers[graph.j] != 1) & (anchor[graph.i] != anchor[graph.j])
     # The same bond is met from its other end only if both ends are centres (oxalate): keep it once.
     once = in_cut & (~centre[graph.j] | (graph.i < graph.j) | ((graph.i == graph.j) & (graph.shift @ [9, 3, 1] > 0)))
-    either = in_cut | (centre[graph.j] & ~metal[graph.i] & (numbers[graph.i] != 1) & (anchor[graph.i] != anchor[graph.j]))
+    either = in_cut | (
+        centre[graph.j] & ~metal[graph.i] & (numbers[graph.i] != 1) & (anchor[graph.i] != anchor[graph.j])
+    )
     labels, offsets, infinite = graph.unwrap(~either)
     _check_ligands(atoms, numbers, metal, anchor, graph, ~either, endless[component])
 
@@ -147,8 +149,8 @@ def _check_framework(atoms: Atoms, metal: BoolArray, component: IntArray, endles
         raise StructureError(
             f"There are no bonds across the cell: the {int(has_metal.sum())} part(s) that hold metals are all finite.",
             where=where,
-            todo="Check the cell and its units (Å, not nm or bohr) and that the file keeps it; for a molecule or cluster "
-            "in a box, set pbc to false.",
+            todo="Check the cell and its units (Å, not nm or bohr) and that the file keeps it; for a molecule or "
+            "cluster in a box, set pbc to false.",
         )
     bare = np.flatnonzero(endless & ~has_metal)
     if len(bare):
@@ -221,8 +223,8 @@ def _check_ligands(
     if bad:
         ligand, donor = next(iter(bad.items()))
         raise StructureError(
-            f"{len(bad)} ligand(s) bridge metals by a group that is not {' or '.join(a.name for a in ANCHORS)}: the first "
-            f"is {formula(atoms[np.flatnonzero(piece == ligand)])}, by atom {chemical_symbols[numbers[donor]]}{donor}.",
+            f"{len(bad)} ligand(s) bridge metals by a group that is not {' or '.join(a.name for a in ANCHORS)}: the "
+            f"first is {formula(atoms[np.flatnonzero(piece == ligand)])}, by atom {chemical_symbols[numbers[donor]]}{donor}.",
             where=f"{formula(atoms)}, {len(atoms)} atoms, indices from 0",
             todo="This version cuts carboxylate frameworks only; keep the whole periodic structure as one label.",
         )

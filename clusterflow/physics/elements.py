@@ -16,7 +16,31 @@ from ase.data import covalent_radii as _ase_radii
 from clusterflow.core.data import BoolArray, FloatArray, IntArray
 
 NONMETALS: Final = frozenset(
-    ["H", "He", "B", "C", "N", "O", "F", "Ne", "Si", "P", "S", "Cl", "Ar", "Ge", "As", "Se", "Br", "Kr", "Te", "I", "Xe", "At", "Rn"]  # metalloids bond covalently: here they belong
+    [
+        "H",
+        "He",
+        "B",
+        "C",
+        "N",
+        "O",
+        "F",
+        "Ne",
+        "Si",
+        "P",
+        "S",
+        "Cl",
+        "Ar",
+        "Ge",
+        "As",
+        "Se",
+        "Br",
+        "Kr",
+        "Te",
+        "I",
+        "Xe",
+        "At",
+        "Rn",
+    ]  # metalloids bond covalently: here they belong
 )
 
 COVALENT_RADII: Final[FloatArray] = np.asarray(_ase_radii, dtype=np.float64)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from ase import Atoms
 
-from clusterflow.core.data import FloatArray
+from clusterflow.core.data import FloatArray, IntArray
 from clusterflow.core.protocols import Featurizer
 from clusterflow.errors import ScienceError
 from clusterflow.score.mixture import ElementMixture, check_settings, fit_elements
@@ -77,7 +77,8 @@ class GaussianMixtureNovelty:
             raise ScienceError("There is no frame to fit the novelty density to.", todo="Give the training frames.")
         rows: dict[str, list[FloatArray]] = {}
         for atoms in frames:
-            for element, index, x in self._by_element(atoms):
+            x = self._features(atoms)
+            for element, index in _indices_by_element(atoms.get_chemical_symbols()):
                 rows.setdefault(element, []).append(x[index])
         mixtures = fit_elements(
             {e: np.concatenate(x) for e, x in rows.items()},
@@ -98,15 +99,19 @@ class GaussianMixtureNovelty:
         ScienceError
             Before a fit, or features that are not finite.
         """
+        return self.score_features(self._features(atoms), atoms.get_chemical_symbols())
+
+    def score_features(self, features: FloatArray, symbols: Sequence[str]) -> FloatArray:
+        """`score` for features (n, d) that the caller has already, of atoms with these chemical symbols."""
         if self.mixtures is None:
             raise ScienceError("The novelty density has not been fitted.", todo="Use what `fit(frames)` returns.")
-        out = np.full(len(atoms), np.inf)
-        for element, index, x in self._by_element(atoms):
+        out = np.full(len(features), np.inf)
+        for element, index in _indices_by_element(symbols):
             if element in self.mixtures:
-                out[index] = self.mixtures[element].score(x[index])
+                out[index] = self.mixtures[element].score(features[index])
         return out
 
-    def _by_element(self, atoms: Atoms) -> list[tuple[str, Any, FloatArray]]:
+    def _features(self, atoms: Atoms) -> FloatArray:
         x = np.asarray(self.featurizer.features(atoms), dtype=np.float64)
         if x.ndim != 2 or len(x) != len(atoms):
             raise ScienceError(
@@ -114,8 +119,7 @@ class GaussianMixtureNovelty:
                 where=str(atoms.get_chemical_formula()),
                 todo="A featurizer returns (number of atoms, number of features).",
             )
-        symbols = np.asarray(atoms.get_chemical_symbols())
-        return [(str(e), np.flatnonzero(symbols == e), x) for e in np.unique(symbols)]
+        return x
 
     def to_json(self) -> dict[str, Any]:
         """Settings and mixtures as JSON data (the featurizer is not part of it)."""
@@ -131,3 +135,8 @@ class GaussianMixtureNovelty:
         found = data.get("mixtures")
         values["mixtures"] = None if found is None else {e: ElementMixture.from_json(m) for e, m in found.items()}
         return cls(featurizer=featurizer, **values)
+
+
+def _indices_by_element(symbols: Sequence[str]) -> list[tuple[str, IntArray]]:
+    names = np.asarray(symbols)
+    return [(str(e), np.flatnonzero(names == e)) for e in np.unique(names)]

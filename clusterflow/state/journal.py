@@ -75,7 +75,7 @@ class Journal:
         """Everything in the journal, in order; grows with each append."""
         self._descriptor, self._size, self._guard = descriptor, size, guard
         self._lock = threading.RLock()
-        self._waiting: list[Event] | None = None  # inside `batch`
+        self._waiting: list[tuple[Event, bytes]] | None = None  # inside `batch`
         self._broken = ""
 
     @classmethod
@@ -141,8 +141,8 @@ class Journal:
         """
         with self._lock:
             self._require_whole()
-            last = self._waiting[-1] if self._waiting else self.events[-1] if self.events else None
-            event = _seal(
+            last = self._waiting[-1][0] if self._waiting else self.events[-1] if self.events else None
+            event, line = _seal(
                 seq=last.seq + 1 if last else 0,
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 epoch=self.epoch,
@@ -151,9 +151,9 @@ class Journal:
                 prev=last.checksum if last else _START,
             )
             if self._waiting is not None:
-                self._waiting.append(event)
+                self._waiting.append((event, line))
             else:
-                self._write([event])
+                self._write([(event, line)])
             return event
 
     @contextlib.contextmanager
@@ -168,9 +168,9 @@ class Journal:
             try:
                 yield
             finally:
-                events, self._waiting = self._waiting, None
-                if events:
-                    self._write(events)
+                sealed, self._waiting = self._waiting, None
+                if sealed:
+                    self._write(sealed)
 
     def close(self) -> None:
         """Closes the file; what was appended is on the disk already."""
@@ -193,14 +193,14 @@ class Journal:
                 todo="Mend the cause and run the same command again: it resumes from the last whole line.",
             )
 
-    def _write(self, events: list[Event]) -> None:
+    def _write(self, sealed: list[tuple[Event, bytes]]) -> None:
         if self._guard is not None:
             self._guard()
         size = os.fstat(self._descriptor).st_size
         if size != self._size:
             self._broken = f"somebody else changed its length from {self._size} to {size} bytes"
             self._require_whole()
-        data = b"".join(_encode(e) for e in events)
+        data = b"".join(line for _, line in sealed)
         try:
             write_all(self._descriptor, data)
         except OSError as error:
@@ -213,7 +213,7 @@ class Journal:
             self._broken = "the disk failed to confirm the last lines"
             raise storage_error(error, self.path, "written") from error
         self._size += len(data)
-        self.events.extend(events)
+        self.events.extend(event for event, _ in sealed)
 
     def _take_back(self) -> None:
         """Removes what a failed write left; a full disk allows that."""
@@ -224,12 +224,8 @@ class Journal:
             self._broken = "a line could not be written whole"
 
 
-def _encode(event: Event) -> bytes:
-    return (canonical_json({name: getattr(event, name) for name in Event.__slots__}) + "\n").encode()
-
-
-def _seal(**fields: Any) -> Event:
-    """The event with its checksum, its data as it will be read back (tuples become lists)."""
+def _seal(**fields: Any) -> tuple[Event, bytes]:
+    """The event with its checksum, its data as it will be read back (tuples become lists), and its line."""
     try:
         text = canonical_json(fields)
     except (TypeError, ValueError) as error:
@@ -238,8 +234,14 @@ def _seal(**fields: Any) -> Event:
             where=f"event {fields['seq']}",
             todo="This is a mistake in clusterflow: please report it with the campaign file.",
         ) from error
-    plain = json.loads(text)
-    return Event(**plain, checksum=hashlib.sha256(text.encode()).hexdigest())
+    line, checksum = _line(text)
+    return Event(**json.loads(text), checksum=checksum), line
+
+
+def _line(text: str) -> tuple[bytes, str]:
+    """The line, and its checksum, of the canonical JSON of all other fields ("checksum" sorts before them)."""
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    return f'{{"checksum":"{checksum}",{text[1:]}\n'.encode(), checksum
 
 
 def _read(path: Path) -> bytes:
@@ -265,10 +267,9 @@ def _verify(raw: bytes, path: Path) -> tuple[list[Event], int]:
         try:
             fields = json.loads(line)
             event = Event(**fields)
-            whole = _seal(**{k: v for k, v in fields.items() if k != "checksum"}) == event and _encode(event) == (
-                line + b"\n"
-            )
-        except (ValueError, TypeError, KeyError, JournalError, RecursionError):
+            del fields["checksum"]
+            whole = _line(canonical_json(fields))[0] == line + b"\n"
+        except (ValueError, TypeError, KeyError, RecursionError):
             whole = False
         if not whole:
             raise _damaged(path, number, "it does not match its checksum")
@@ -288,7 +289,7 @@ def _damaged(path: Path, number: int, why: str) -> JournalError:
         f"Line {number + 1} of the journal is damaged: {why}.",
         where=f"{path}, line {number + 1}",
         todo=f"Restore the file from a backup. Without one: copy it, then keep its first {number} lines "
-        f"(`head -n {number}`) and resume; published results and labels are found again, later decisions are made anew.",
+        f"(`head -n {number}`) and resume; published results and labels are found again, the rest is done anew.",
     )
 
 

@@ -43,6 +43,11 @@ class CampaignFolder:
         return self.root / "work"
 
     @property
+    def computed(self) -> Path:
+        """One line per label that a worker has computed (key, host, process): shows that none was computed twice."""
+        return self.root / "computed.log"
+
+    @property
     def environment(self) -> Path:
         return self.root / "environment.json"
 

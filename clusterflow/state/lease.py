@@ -190,7 +190,7 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)
 
 
@@ -208,7 +208,7 @@ def _now() -> str:
 def _highest(room: Path) -> int:
     """The highest epoch there is, 0 if none."""
     try:
-        names = os.listdir(room)
+        names = [p.name for p in room.iterdir()]
     except FileNotFoundError:
         return 0
     return max((int(m.group(1)) for m in map(_EPOCH.fullmatch, names) if m), default=0)

@@ -86,7 +86,9 @@ def read_json(path: Path) -> Any:
         raw = Path(path).read_bytes()
     except FileNotFoundError:
         raise StateError(
-            f"There is no file '{Path(path).name}'.", where=str(path), todo="It was moved or deleted, or never published."
+            f"There is no file '{Path(path).name}'.",
+            where=str(path),
+            todo="It was moved or deleted, or never published.",
         ) from None
     except OSError as error:
         raise storage_error(error, path, "read") from error
@@ -112,8 +114,8 @@ def decode(raw: bytes, path: Path) -> Any:
     raise StateError(
         f"'{path.name}' is damaged: {reason}.",
         where=str(path),
-        todo="Restore it from a backup, or move it away: what it held will be computed again. If this happens more than "
-        "once, suspect the disk.",
+        todo="Restore it from a backup, or move it away: what it held will be computed again. If this happens more "
+        "than once, suspect the disk.",
     )
 
 
@@ -141,7 +143,7 @@ def replace_bytes(path: Path, data: bytes) -> None:
     temporary = _temporary(path)
     try:
         write_durably(temporary, data)
-        os.replace(temporary, path)
+        temporary.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path, "written") from error
@@ -236,7 +238,7 @@ def set_aside(path: Path, folder: Path) -> Path:
         for number in range(10_000):
             target = folder / (path.name if number == 0 else f"{path.stem}.{number}{path.suffix}")
             if not target.exists():
-                os.rename(path, target)
+                path.rename(target)
                 fsync_folder(folder)
                 fsync_folder(path.parent)
                 return target
@@ -319,7 +321,7 @@ def _give_name(temporary: Path, path: Path) -> bool:
     except OSError as error:
         # Over NFS the answer to a link that succeeded can get lost; the retried request then says "exists".
         with contextlib.suppress(OSError):
-            if os.stat(temporary).st_nlink == 2:
+            if temporary.stat().st_nlink == 2:
                 return True
         if isinstance(error, FileExistsError):
             return False
@@ -343,7 +345,7 @@ def _claim_and_rename(temporary: Path, path: Path) -> bool:
         try:
             if path.exists():
                 return False
-            os.rename(temporary, path)
+            temporary.rename(path)
             return True
         finally:
             claim.unlink(missing_ok=True)
@@ -360,7 +362,7 @@ def _break_stale_claim(claim: Path, temporary: Path) -> None:
 def _move_folder(tmp: Path, final: Path) -> bool:
     """Renames a complete folder unless a non-empty one is there; the loser is removed."""
     try:
-        os.rename(tmp, final)
+        tmp.rename(final)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             shutil.rmtree(tmp)

@@ -71,6 +71,7 @@ class Snapshot:
             self.decisions[data["name"]] = data["value"]
         elif event.kind == "opened":
             self.opened.append(event)
+            self.attempts.clear()  # a new driver, perhaps on a mended machine, starts counting anew
             self.finished = None
         elif event.kind == "finished":
             self.finished = data

@@ -91,14 +91,17 @@ class LennardJones(AnalyticPotential):
         """Energy, forces, and stress where periodic."""
         from matscipy.neighbours import neighbour_list
 
+        if not atoms.pbc.any():  # the neighbour search wants a cell all the same
+            atoms = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=np.ptp(atoms.positions, axis=0) + 1.0)
         i, d, vectors = neighbour_list("idD", atoms, self.cutoff)
         s6 = (self.sigma / d) ** 6
         shift = (self.sigma / self.cutoff) ** 6
         energy = 0.5 * 4.0 * self.epsilon * float((s6 * s6 - s6 - shift * shift + shift).sum())
         slope = -24.0 * self.epsilon * (2.0 * s6 * s6 - s6) / d
         pair = (slope / d)[:, None] * vectors
-        forces = np.stack([np.bincount(i, weights=pair[:, k], minlength=len(atoms)) for k in range(3)], axis=1)
-        forces = forces.astype(np.float64)
+        forces = np.zeros((len(atoms), 3))
+        for k in range(3):
+            forces[:, k] = np.bincount(i, weights=pair[:, k], minlength=len(atoms))
         stress = 0.5 * vectors.T @ pair / float(atoms.cell.volume) if atoms.pbc.all() else None
         return Prediction(energy, forces, stress)
 
@@ -107,34 +110,26 @@ class LennardJones(AnalyticPotential):
 class ElasticCell(AnalyticPotential):
     """An ideal gas in an elastic box: the energy depends on the cell alone, so ⟨V⟩ is a one-dimensional integral.
 
-    ``U = K (V − V0)² / 2 V0 + (G V0 / 2) |dev|²`` with dev = (F̃ᵀF̃ − 1)/2 of the volume-free part F̃ of the deformation
-    from ``reference``; moduli in eV/Å³. Volume and shape are independent.
+    ``U = K (V − V0)² / 2 V0 + (G V0 / 2) |dev|²`` with dev = (F̃F̃ᵀ − 1)/2 of the volume-free part F̃ of the deformation
+    from ``reference`` (F = reference⁻¹ cell, rows are lattice vectors); moduli in eV/Å³. Volume and shape are
+    independent.
     """
 
     reference: FloatArray = field(default_factory=lambda: 10.0 * np.eye(3))
     bulk: float = 0.1
     shear: float = 0.1
 
-    def energy(self, cell: FloatArray) -> float:
-        """Energy of a cell in eV."""
-        v0 = abs(np.linalg.det(self.reference))
-        v = abs(np.linalg.det(cell))
-        deformation = np.linalg.solve(self.reference, cell) * (v0 / v) ** (1.0 / 3.0)
-        dev = 0.5 * (deformation @ deformation.T - np.eye(3))
-        return float(0.5 * self.bulk * (v - v0) ** 2 / v0 + 0.5 * self.shear * v0 * (dev * dev).sum())
-
     def one(self, atoms: Atoms) -> Prediction:
-        """No forces; the stress by central differences."""
-        cell, step = np.asarray(atoms.cell.array), 1e-5
-        stress = np.zeros((3, 3))
-        for a in range(3):
-            for b in range(a + 1):
-                strain = np.zeros((3, 3))
-                strain[a, b] += 0.5 * step
-                strain[b, a] += 0.5 * step
-                up, down = self.energy(cell @ (np.eye(3) + strain)), self.energy(cell @ (np.eye(3) - strain))
-                stress[a, b] = stress[b, a] = (up - down) / (2.0 * step * float(atoms.cell.volume))
-        return Prediction(self.energy(cell), np.zeros((len(atoms), 3)), stress)
+        """No forces; energy and stress of the cell."""
+        cell = np.asarray(atoms.cell.array)
+        v0, v = abs(np.linalg.det(self.reference)), abs(np.linalg.det(cell))
+        shape = np.linalg.solve(self.reference, cell) * (v0 / v) ** (1.0 / 3.0)
+        metric = shape @ shape.T
+        dev = 0.5 * (metric - np.eye(3))
+        energy = 0.5 * self.bulk * (v - v0) ** 2 / v0 + 0.5 * self.shear * v0 * float((dev * dev).sum())
+        sheared = shape.T @ dev @ shape - float((dev * metric).sum()) / 3.0 * np.eye(3)
+        stress = self.bulk * (v - v0) / v0 * np.eye(3) + self.shear * v0 / v * sheared
+        return Prediction(float(energy), np.zeros((len(atoms), 3)), stress)
 
     def mean_volume(self, n_atoms: int, kT: float, pressure: float) -> float:
         """⟨V⟩ in Å³ at ``pressure`` (eV/Å³): density V^N exp(−(U + PV)/kT)."""

@@ -197,7 +197,7 @@ def refit_shifts(model: Any, graphs: Sequence[Graph], elements: Sequence[str], *
     state = model.state_dict()
     shifts = next(t for n, t in state.items() if n.endswith("per_type_energy_scale_shift.shifts"))
     with torch.no_grad():
-        shifts += torch.as_tensor(change, dtype=shifts.dtype, device=shifts.device)
+        shifts += torch.as_tensor(change, dtype=shifts.dtype, device=shifts.device).view_as(shifts)
     return {e: float(c) for e, c in zip(elements, change, strict=True)}
 
 

@@ -24,7 +24,7 @@ from clusterflow.evaluate.report.data import (
 
 
 def zinc_node(rings=True):
-    """Zn4O(CO2)6 with its six phenyl rings (mantle) closed by H, or with formates: a drawing, not a relaxed structure."""
+    """Zn4O(CO2)6 with six phenyl rings (mantle) closed by H, or with formates: drawn, not relaxed."""
     symbols, positions, region = ["O"], [[0.0, 0.0, 0.0]], ["core"]
     for corner in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
         symbols.append("Zn")

@@ -38,14 +38,14 @@ def test_stress_is_the_strain_derivative():
     stress = d3bj(atoms).stress
     for i, j in ((0, 0), (1, 2)):
         e = []
-        for step in (1e-4, -1e-4):
+        for step in (1e-3, -1e-3):
             strain = np.eye(3)
             strain[i, j] += step / 2
             strain[j, i] += step / 2
             moved = atoms.copy()
             moved.set_cell(atoms.cell.array @ strain, scale_atoms=True)
             e.append(d3bj(moved).energy)
-        assert (e[0] - e[1]) / 2e-4 / atoms.get_volume() == pytest.approx(stress[i, j], abs=1e-6)
+        assert (e[0] - e[1]) / 2e-3 / atoms.get_volume() == pytest.approx(stress[i, j], abs=2e-5)
 
 
 def test_adds_to_a_prediction():

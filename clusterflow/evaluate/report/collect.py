@@ -58,6 +58,9 @@ def parity(frames: Sequence[Atoms], predictions: Sequence[Prediction], *, max_po
 def parity_of(arrays: Mapping[str, NDArray[Any]], *, max_points: int = MAX_POINTS) -> Parity:
     """Forces per element and energies per system, thinned to ``max_points`` values each; NaN (no label) is left out.
 
+    Energies are per atom and relative to the mean reference of the frames of the same composition (one zero for
+    reference and model, so an offset of the model stays).
+
     ``arrays``: per atom of all m frames together ``numbers`` (n,), ``reference`` and ``predicted`` forces (n, 3) in
     eV/Å; per frame ``n_atoms``, ``energy_reference`` and ``energy_predicted`` (m,) in eV, and optionally ``system``
     (m,) str. Others are ignored.
@@ -70,6 +73,9 @@ def parity_of(arrays: Mapping[str, NDArray[Any]], *, max_points: int = MAX_POINT
     n_atoms = np.asarray(arrays["n_atoms"])
     energy = np.asarray(arrays["energy_reference"], dtype=np.float64) / n_atoms
     model = np.asarray(arrays["energy_predicted"], dtype=np.float64) / n_atoms
+    # Energies per atom of different compositions lie electronvolts apart, errors are a thousand times smaller.
+    zero = _composition_means(numbers, n_atoms, energy)
+    energy, model = energy - zero, model - zero
     system = np.asarray([str(s) or _NO_SYSTEM for s in arrays.get("system", np.full(len(n_atoms), ""))])
     forces = {
         chemical_symbols[int(z)]: _pairs(
@@ -84,6 +90,18 @@ def parity_of(arrays: Mapping[str, NDArray[Any]], *, max_points: int = MAX_POINT
         n_components=int(np.isfinite(reference).sum()),
         n_energies=int(np.isfinite(energy).sum()),
     )
+
+
+def _composition_means(numbers: NDArray[Any], n_atoms: NDArray[Any], energy: FloatArray) -> FloatArray:
+    """Per frame (m,) the mean labelled energy of all frames with the same composition; 0 where there is none."""
+    pieces = np.split(numbers, np.cumsum(n_atoms)[:-1])
+    composition = np.array([" ".join(map(str, np.sort(p))) for p in pieces])
+    out = np.zeros(len(energy))
+    for name in np.unique(composition):
+        mine = composition == name
+        labelled = energy[mine & np.isfinite(energy)]
+        out[mine] = labelled.mean() if labelled.size else 0.0
+    return out
 
 
 def novelty_histograms(
@@ -128,7 +146,7 @@ def feature_map(
     explored: FloatArray,
     selected: FloatArray,
     *,
-    bins: int = 36,
+    bins: int | None = None,
     max_points: int = MAX_POINTS,
     components: int | None = None,
     bic: Mapping[int, float] | None = None,
@@ -136,6 +154,7 @@ def feature_map(
     """Features (n, d) of one element on the first two principal axes of its standardised ``training`` features.
 
     With one feature the second axis is zero. ``explored`` and ``selected`` may be empty, ``training`` may not.
+    ``bins`` per axis of the density; None = more for more atoms.
     """
     x = np.asarray(training, dtype=np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -149,7 +168,8 @@ def feature_map(
     points = z @ axes
     low, high = points.min(axis=0), points.max(axis=0)
     high = np.where(high - low > 1e-9, high, low + 1.0)
-    x_edges, y_edges = (np.linspace(a, b, bins + 1) for a, b in zip(low, high, strict=True))
+    cells = bins if bins is not None else int(np.clip(np.sqrt(len(points)), 8, 36))
+    x_edges, y_edges = (np.linspace(a, b, cells + 1) for a, b in zip(low, high, strict=True))
     counts = np.histogram2d(points[:, 0], points[:, 1], bins=[x_edges, y_edges])[0]
     total = float(variances.sum())
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import numpy as np
-
 from clusterflow.evaluate.learning_curve import CurvePoint
 from clusterflow.evaluate.report.collect import MAX_POINTS, thinned
 from clusterflow.evaluate.report.data import FeatureMap, Histogram, ModelResult, NoveltyHistograms, Pairs
@@ -37,7 +35,7 @@ def learning_figure(curve: Sequence[CurvePoint], percentile: float = 95.0) -> st
     panels = []
     for title, x_label, xs in (
         ("against labels", "labels in the training data", labels),
-        ("against DFT cost", f"cost of these labels [core-{'h' if hours else 's'}]", cost),
+        ("against label cost", f"cost of these labels [core-{'h' if hours else 's'}]", cost),
     ):
         panel = Panel(spanning(x_label, xs, zero=True), y, title)
         content = [
@@ -65,14 +63,12 @@ def _pair_limits(final: Pairs) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _parity_panel(
-    title: str, final: Pairs, first: Pairs | None, *, labels: tuple[str, str], scale: float, shift: float = 0.0
-) -> str:
+def _parity_panel(title: str, final: Pairs, first: Pairs | None, *, labels: tuple[str, str], scale: float) -> str:
     def shown(pairs: Pairs) -> Pairs:
         index = thinned(len(pairs.reference), MAX_POINTS)
         return Pairs(
-            tuple((pairs.reference[i] - shift) * scale for i in index),
-            tuple((pairs.predicted[i] - shift) * scale for i in index),
+            tuple(pairs.reference[i] * scale for i in index),
+            tuple(pairs.predicted[i] * scale for i in index),
         )
 
     now = shown(final)
@@ -88,7 +84,7 @@ def _parity_panel(
     content.append(panel.dots(now.reference, now.predicted, "s1", size))
     off += sum(not (panel.x.holds(a) and panel.y.holds(b)) for a, b in zip(*_both(now), strict=True))
     if off:
-        content.append(panel.text(high, low, f"{off} points outside ", "note", "end"))
+        content.append(panel.note(f"{off} points outside"))
     return panel.draw(*content)
 
 
@@ -121,9 +117,8 @@ def parity_figures(first: ModelResult | None, last: ModelResult) -> tuple[str, s
                     system,
                     pairs,
                     before.energies.get(system) if before else None,
-                    labels=("reference − mean [meV/atom]", "model − mean reference [meV/atom]"),
+                    labels=("reference − mean ref. [meV/atom]", "model − mean ref. [meV/atom]"),
                     scale=MEV,
-                    shift=float(np.mean(pairs.reference)),
                 )
             )
     force_figure = energy_figure = ""
@@ -133,8 +128,8 @@ def parity_figures(first: ModelResult | None, last: ModelResult) -> tuple[str, s
         energy_figure = figure(
             energies,
             legend,
-            f"Energies of {now.n_energies} test frames; each axis is relative to the mean reference energy of its "
-            "system, so a constant offset of the model stays visible.",
+            f"Energies of {now.n_energies} test frames; both axes are relative to the mean reference energy of "
+            "the frames of the same composition, so a constant offset of the model stays visible.",
         )
     return force_figure, energy_figure
 
@@ -174,9 +169,9 @@ def _novelty_panel(entry: NoveltyHistograms) -> str:
         if lost:
             content.append(panel.bar(edges[-1] + 0.02 * width, x.high - 0.01 * width, _percent(h, lost), "fill s2"))
             unseen = f", {h.infinite} of them infinite" if h.infinite else ""
-            content.append(panel.text(x.high, panel.y.high * 0.93, f"{lost} beyond{unseen} ", "note", "end"))
+            content.append(panel.note(f"{lost} beyond{unseen}", 0))
     if entry.training is None:
-        content.append(panel.text(x.low, panel.y.high * 0.93, " not in the training data"))
+        content.append(panel.note("no such atom in the training data ", 1))
     return panel.draw(*content)
 
 
@@ -226,7 +221,7 @@ def _feature_panel(m: FeatureMap) -> str:
     content.append(panel.marks([p[0] for p in m.selected], [p[1] for p in m.selected], "s2", "cross"))
     off = sum(not (panel.x.holds(a) and panel.y.holds(b)) for a, b in [*explored, *m.selected])
     if off:
-        content.append(panel.text(panel.x.high, panel.y.low, f"{off} points outside ", "note", "end"))
+        content.append(panel.note(f"{off} points outside"))
     return panel.draw(*content)
 
 

@@ -43,27 +43,26 @@ def fragments(data: ReportData) -> Section:
         (
             f.iteration,
             f.name,
+            f.status,
             f.system,
             f.kind,
             f.formula,
-            len(f.symbols),
-            f.regions.count("core") if f.regions else None,
+            f"{len(f.symbols)} ({f.regions.count('core')})" if f.regions else len(f.symbols),
             f"{f.charge:+d}".replace("-", "−") if f.charge else "0",
             f.spin,
             fixed(f.novelty),
             duration(f.label_seconds) if f.label_seconds is not None else None,
-            f.status,
         )
         for f in data.fragments
     ]
-    head = ("iteration", "fragment", "system", "core block", "formula", "atoms", "core atoms", "charge [e]",
-            "unpaired e⁻", "novelty", "label time", "status")  # fmt: skip
+    head = ("iteration", "fragment", "status", "system", "core block", "formula", "atoms (core)", "charge [e]",
+            "unpaired electrons", "novelty", "label time")  # fmt: skip
     payload = json.dumps([_payload(f) for f in kept], separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     script = f'<script type="application/json" id="fragments-data">{_script_safe(payload)}</script>'
     return Section(
         "fragments",
         "Fragments",
-        viewer + cut + table(head, rows, numeric=(0, 5, 6, 7, 8, 9, 10), caption="Fragments") + script,
+        viewer + cut + table(head, rows, numeric=(0, 6, 7, 8, 9, 10), caption="Fragments") + script,
     )
 
 

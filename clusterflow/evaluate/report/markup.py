@@ -109,7 +109,9 @@ def core_time(seconds: float | None) -> str:
     """Core-seconds or core-hours."""
     if seconds is None:
         return "–"
-    return f"{seconds:.4g} core-s" if seconds < 7200 else f"{seconds / 3600:.3g} core-h"
+    if seconds >= 7200:
+        return f"{seconds / 3600:.3g} core-h"
+    return f"{seconds:.0f} core-s" if seconds >= 100 else f"{seconds:.3g} core-s"
 
 
 def fixed(value: float | None, decimals: int = 1) -> str | None:

@@ -83,7 +83,7 @@ def _error_card(data: ReportData, metrics: Metrics | None) -> str:
     ratio = error_ratio(data.learning)
     change = ""
     if ratio is not None:
-        change = f"{abs(ratio - 1):.0%} {'lower' if ratio <= 1 else 'HIGHER'} than the first model; "
+        change = f"{100 * abs(ratio - 1):.0f} % {'lower' if ratio <= 1 else 'HIGHER'} than the first model; "
     frames = data.test_frames or metrics.n_frames
     return _card(
         f"test force MAE_P{metrics.percentile:g}", f"{metrics.forces.mae_p:.0f} meV/Å", f"{change}{frames} test frames"
@@ -131,13 +131,18 @@ def learning(data: ReportData) -> Section:
         )
         for p in data.learning
     ]
-    head = ("iteration", "labels", "core-s", "MAE [meV/Å]", "RMSE [meV/Å]", f"MAE_P{k:g} [meV/Å]", "max [meV/Å]",
-            "ΔE_avg [meV/atom]", "ΔE_std [meV/atom]")  # fmt: skip
+    head = ("iteration", "labels", "core-s", "MAE", "RMSE", f"MAE_P{k:g}", "max", "ΔE_avg", "ΔE_std")
     exponent = learning_exponent(data.learning)
-    trend = "" if exponent is None else paragraph(f"Over this curve MAE_P{k:g} goes as labels^{exponent:.2f}.", "note")
+    trend = (
+        ""
+        if exponent is None
+        else paragraph(
+            f"Over this curve MAE_P{k:g} goes as the number of labels to the power {fixed(exponent, 2)}.", "note"
+        )
+    )
     body = (
         figures.learning_figure(data.learning, k)
-        + table(head, rows, numeric=range(9), caption="Learning curve")
+        + table(head, rows, numeric=range(9), caption="Test errors: forces [meV/Å], energies [meV/atom]")
         + trend
     )
     return Section("learning", "Learning curve", body)
@@ -174,7 +179,7 @@ def errors(data: ReportData) -> Section:
         rows.append(("all", "", *_force_row(metrics.forces)))
     rows += [(kind, name, *_force_row(f)) for kind, group in groups for name, f in group.items()]
     if rows:
-        head = ("group", "", "atoms", "MAE", "RMSE", f"MAE_P{metrics.percentile:g}", "max")
+        head = ("group", "name", "atoms", "MAE", "RMSE", f"MAE_P{metrics.percentile:g}", "max")
         body += table(head, rows, numeric=range(2, 7), caption="Force errors [meV/Å]")
     if metrics.energy is not None:
         energy = [("all", metrics.energy), *metrics.energy_by_system.items()]

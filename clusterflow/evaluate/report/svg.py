@@ -149,14 +149,14 @@ class Panel:
             shade = min(int(strength * levels), levels - 1)
             paths.setdefault(shade, []).append(f"M{x0:.1f} {y1:.1f}H{x1:.1f}V{y0:.1f}H{x0:.1f}z")
         return "".join(
-            f'<path class="cell" opacity="{0.15 + 0.75 * (shade + 1) / levels:.2f}" d="{"".join(d)}"/>'
+            f'<path class="cell" opacity="{0.3 + 0.65 * (shade + 1) / levels:.2f}" d="{"".join(d)}"/>'
             for shade, d in sorted(paths.items())
         )
 
-    def text(self, x: float, y: float, text: str, style: str = "note", anchor: str = "start") -> str:
-        """Text at data coordinates."""
-        u, v = self.at(x, y)
-        return f'<text class="{style}" x="{u:.1f}" y="{v:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    def note(self, text: str, line: int = -1) -> str:
+        """A remark at the right edge of the plot area: ``line`` 0, 1 … from the top, −1 at the bottom."""
+        v = _TOP + 12 + 14 * line if line >= 0 else HEIGHT - _BOTTOM - 6
+        return f'<text class="note" x="{WIDTH - _RIGHT - 4:g}" y="{v:g}" text-anchor="end">{escape(text)}</text>'
 
     def draw(self, *content: str) -> str:
         """The whole SVG: grid, content, axes."""

@@ -91,31 +91,36 @@
     const unit = (zoom * Math.min(width, height)) / (2 * (size + 0.8)), far = 5 * size + 8;
     const items = [];
     drawn = [];
+    const project = (x, y, z) => {
+      const scale = (unit * far) / (far - z);
+      return { x: width / 2 + x * scale, y: height / 2 - y * scale, z, scale, fog: 0.42 * Math.min(1, Math.max(0, 0.5 - z / (2 * size))) };
+    };
     for (let i = 0; i < n; i++) {
-      const [x, y, z] = [0, 1, 2].map((k) => turn[3 * k] * centred[3 * i] + turn[3 * k + 1] * centred[3 * i + 1] + turn[3 * k + 2] * centred[3 * i + 2]);
-      const depth = far / (far - z);
-      const fog = 0.42 * Math.min(1, Math.max(0, 0.5 - z / (2 * size)));
-      drawn.push({ i, x: width / 2 + x * unit * depth, y: height / 2 - y * unit * depth, z, r: radius(f.s[i]) * SHRINK * unit * depth, scale: unit * depth, fog });
-      items.push({ z, atom: i });
+      const at = [0, 1, 2].map((k) => turn[3 * k] * centred[3 * i] + turn[3 * k + 1] * centred[3 * i + 1] + turn[3 * k + 2] * centred[3 * i + 2]);
+      const spot = project(...at);
+      drawn.push({ ...spot, i, at, r: radius(f.s[i]) * SHRINK * spot.scale });
+      items.push({ z: spot.z, atom: i });
     }
+    // Each half of a bond runs from the surface of its atom to the middle: in front of the sphere if it points at the viewer.
     for (let k = 0; k < f.b.length; k += 2) {
-      const [a, b] = [drawn[f.b[k]], drawn[f.b[k + 1]]];
-      items.push({ z: (a.z + b.z) / 2 - 0.1, bond: [a, b] });
+      for (const [a, b] of [[drawn[f.b[k]], drawn[f.b[k + 1]]], [drawn[f.b[k + 1]], drawn[f.b[k]]]]) {
+        const along = a.at.map((v, m) => b.at[m] - v), inside = (0.85 * radius(f.s[a.i]) * SHRINK) / Math.hypot(...along);
+        if (inside >= 0.5) continue;
+        const [from, to] = [inside, 0.5].map((t) => project(...a.at.map((v, m) => v + t * along[m])));
+        items.push({ z: (from.z + to.z) / 2, from, to, end: a.i });
+      }
     }
     items.sort((p, q) => p.z - q.z);
     for (const item of items) {
-      if (item.bond) {
-        const [a, b] = item.bond, middle = [(a.x + b.x) / 2, (a.y + b.y) / 2];
-        for (const end of [a, b]) {
-          const colour = colourOf(f, end.i);
-          for (const [share, dark] of [[0.26, "#000000"], [0.16, "#ffffff"]]) {
-            context.beginPath();
-            context.lineWidth = share * end.scale;
-            context.strokeStyle = mix(asHex(mix(colour, dark, dark === "#000000" ? 0.35 : 0.12)), panel, end.fog);
-            context.moveTo(end.x, end.y);
-            context.lineTo(...middle);
-            context.stroke();
-          }
+      if (item.from) {
+        const colour = colourOf(f, item.end);
+        for (const [share, tint, amount] of [[0.26, "#000000", 0.35], [0.16, "#ffffff", 0.12]]) {
+          context.beginPath();
+          context.lineWidth = share * item.from.scale;
+          context.strokeStyle = mix(asHex(mix(colour, tint, amount)), panel, item.from.fog);
+          context.moveTo(item.from.x, item.from.y);
+          context.lineTo(item.to.x, item.to.y);
+          context.stroke();
         }
         continue;
       }

@@ -1,0 +1,65 @@
+"""Speed of bond graph, building blocks and fragment extraction.
+
+Run: ``python benchmarks/extraction.py [--rounds 3]``. Prints one table; times are the best of the rounds, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from clusterflow.core.data import Fragment, Site
+from clusterflow.core.frames import content_hash, read_frames
+from clusterflow.extract.rules import BuildingBlockRule
+from clusterflow.physics.bonds import bond_graph, check_distances
+from clusterflow.physics.building_blocks import find_blocks
+
+UIO66 = Path(__file__).parents[1] / "configs" / "structures" / "UiO-66_conventional.extxyz"
+
+
+def best_time(task: Callable[[], object], rounds: int) -> float:
+    """Shortest wall time of a task in s."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        task()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+
+    cell = read_frames(UIO66)[0]
+    print(f"{'task':<52} {'atoms':>7} {'time / s':>10} {'per second':>11}")
+    for atoms in (cell, cell * (4, 4, 4)):
+        graph = bond_graph(atoms)
+        for name, task in (
+            ("overlap check", lambda a=atoms: check_distances(a)),
+            ("bond graph", lambda a=atoms: bond_graph(a)),
+            ("building blocks, graph known", lambda a=atoms, g=graph: find_blocks(a, g)),
+        ):
+            print(f"{name:<52} {len(atoms):>7} {best_time(task, rounds):>10.4f} {'':>11}")
+
+    for atoms, most in ((cell, 600), (cell * (4, 4, 4), 1800)):
+        blocks = find_blocks(atoms)
+        frame_id = content_hash(atoms)
+        for kind in ("node", "linker"):
+            chosen = [b for b, k in enumerate(blocks.kinds) if k == kind]
+            chosen = (chosen * (most // len(chosen) + 1))[:most]
+            groups = [[Site(frame_id, int(blocks.members(b)[0]))] for b in chosen]
+            for mantle in ("neighbours", "anchors"):
+                rule = BuildingBlockRule(mantle)
+                done = rule.extract_many(atoms, groups, blocks=blocks)
+                sizes = {len(f.atoms) for f in done if isinstance(f, Fragment)}
+                seconds = best_time(lambda r=rule, a=atoms, g=groups, b=blocks: r.extract_many(a, g, blocks=b), rounds)
+                name = f"{len(groups)} {kind} fragments, {mantle}, {sizes} atoms"
+                print(f"{name:<52} {len(atoms):>7} {seconds:>10.4f} {len(groups) / seconds:>11.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Finds fragments that are the same up to rotation, translation, reflection and order of atoms.
+
+Two structures are compared by their sorted interatomic distances, per pair of species. Sorted lists are compared
+element by element within a tolerance: there are no bins, so rounding cannot move a pair over an edge. Mirror images
+have the same distances and count as the same, which is right for energies and forces of a label. Different structures
+with equal distance lists exist in principle (homometric sets); fragments with thermal noise do not meet them in practice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial.distance import pdist
+
+from clusterflow.core.data import BoolArray, FloatArray, Fragment, IntArray
+from clusterflow.core.frames import digest, formula
+
+TOLERANCE = 0.01
+"""Å: how far any of the sorted distances may be apart in two equal fragments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Invariants of a finite structure: a hash of its composition, and its distances in Å, sorted per pair of species
+    (species in ascending order). `str` gives the hash, which is exact and serves as a prefilter."""
+
+    composition: str
+    distances: FloatArray
+
+    def __str__(self) -> str:
+        return self.composition
+
+    def matches(self, other: Fingerprint, tolerance: float = TOLERANCE) -> bool:
+        """Same composition, and no sorted distance differs by more than the tolerance in Å."""
+        if self.composition != other.composition:
+            return False
+        return bool(np.abs(self.distances - other.distances).max(initial=0.0) <= tolerance)
+
+
+def fingerprint(atoms: Atoms, core: BoolArray | None = None) -> Fingerprint:
+    """Invariant under rotation, reflection, translation and permutation; for finite structures.
+
+    With ``core`` (n,), core atoms count as other species than the rest.
+    """
+    species = np.asarray(atoms.numbers, dtype=np.int64) * 2
+    if core is not None:
+        species = species + core
+    kinds, counts = np.unique(species, return_counts=True)
+    composition = digest(formula(atoms), kinds.astype("<i8").tobytes(), counts.astype("<i8").tobytes())
+    return Fingerprint(composition, _sorted_distances(atoms.positions, species))
+
+
+def same_fragment(a: Fragment, b: Fragment, tolerance: float = TOLERANCE) -> bool:
+    """Whether two fragments have the same geometry (within the tolerance in Å), the same core, charge and spin."""
+    return _same(a, _of(a), b, _of(b), tolerance)
+
+
+def drop_duplicates(
+    fragments: Sequence[Fragment], known: Sequence[Fragment] = (), tolerance: float = TOLERANCE
+) -> list[int]:
+    """Indices of the fragments to keep, ascending: not the same as an earlier one, nor as a known one."""
+    seen: dict[str, list[tuple[Fragment, Fingerprint]]] = {}
+    for fragment in known:
+        print_ = _of(fragment)
+        seen.setdefault(print_.composition, []).append((fragment, print_))
+    kept = []
+    for index, fragment in enumerate(fragments):
+        print_ = _of(fragment)
+        rivals = seen.setdefault(print_.composition, [])
+        if any(_same(fragment, print_, other, its, tolerance) for other, its in rivals):
+            continue
+        rivals.append((fragment, print_))
+        kept.append(index)
+    return kept
+
+
+def _of(fragment: Fragment) -> Fingerprint:
+    return fingerprint(fragment.atoms, fragment.core)
+
+
+def _same(a: Fragment, of_a: Fingerprint, b: Fragment, of_b: Fingerprint, tolerance: float) -> bool:
+    return a.charge == b.charge and a.spin == b.spin and of_a.matches(of_b, tolerance)
+
+
+def _sorted_distances(positions: FloatArray, species: IntArray) -> FloatArray:
+    """All pair distances, first by (unordered) pair of species, then by length."""
+    _, rank = np.unique(species, return_inverse=True)
+    i, j = np.triu_indices(len(species), 1)
+    low, high = np.minimum(rank[i], rank[j]), np.maximum(rank[i], rank[j])
+    distance = pdist(positions)
+    return np.asarray(distance[np.lexsort((distance, high, low))], dtype=np.float64)

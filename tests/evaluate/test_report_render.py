@@ -1,0 +1,175 @@
+"""The report as a page: well formed, self-contained, escaped, and alive in a browser where there is one."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from clusterflow.errors import StateError
+from clusterflow.evaluate.report import ReportData, render_report, report_data_from_json
+from clusterflow.evaluate.report.data import Citation, FailureRow, FragmentView, PotentialFiles, WalkerRow
+from clusterflow.evaluate.report.render import render_html
+
+HOSTILE = """</script><script>document.title='owned'</script><img src=x onerror="alert(1)">'"&"""
+SECTIONS = (
+    "learning", "parity", "errors", "novelty", "correlation", "features", "walkers", "fragments", "failures", "timings",
+    "settings", "environment", "usage", "citations",
+)  # fmt: skip
+VOID = {"meta", "br", "img", "input", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """Checks nesting while it reads and notes what a test may ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.resources, self.links, self.anchors, self.tags = [], [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        assert not any(name.startswith("on") for name in values), f"inline handler in <{tag}>"
+        self.tags.append(tag)
+        self.ids += [values["id"]] if "id" in values else []
+        if tag == "a":
+            (self.anchors if values["href"].startswith("#") else self.links).append(values["href"])
+        else:
+            self.resources += [values[n] for n in ("src", "href", "xlink:href", "srcset", "data") if n in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def hostile(example):
+    return dataclasses.replace(
+        example,
+        campaign=HOSTILE,
+        reason=HOSTILE,
+        level_of_theory=HOSTILE,
+        config_text=HOSTILE,
+        settings={HOSTILE: HOSTILE},
+        environment={HOSTILE: HOSTILE},
+        walkers=(WalkerRow(1, HOSTILE, HOSTILE, stop_reason=HOSTILE),),
+        failures=(FailureRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        fragments=(FragmentView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), ("core",), kind=HOSTILE, status=HOSTILE),),
+        potential=PotentialFiles(HOSTILE, HOSTILE, (HOSTILE,), files={HOSTILE: HOSTILE}),
+        citations=(Citation(HOSTILE, "javascript:alert(1)"), Citation("fine", f"https://example.org/{HOSTILE}")),
+        feature_maps=tuple(dataclasses.replace(m, element=HOSTILE) for m in example.feature_maps[:1]),
+        novelty=tuple(dataclasses.replace(h, element=HOSTILE) for h in example.novelty[:1]),
+    )
+
+
+@pytest.mark.parametrize("kind", ["full", "empty", "hostile"])
+def test_page_is_well_formed_and_loads_nothing(example_report, kind):
+    data = {"full": example_report, "empty": ReportData("fresh"), "hostile": hostile(example_report)}[kind]
+    text = render_html(data)
+    page = Page(text)
+    assert page.resources == []
+    assert "@import" not in text
+    assert "url(" not in text
+    assert len(page.ids) == len(set(page.ids))
+    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
+    assert page.anchors == [f"#{s}" for s in SECTIONS]
+    assert all(link.startswith("https://") for link in page.links)
+    assert page.tags.count("section") == len(SECTIONS)
+    assert "nan" not in re.sub(r"<style>.*?</style>|<script.*?</script>", "", text, flags=re.S).lower().split()
+    assert "None" not in re.sub(r"<[^>]*>|None\.", "", re.sub(r"<script.*?</script>", "", text, flags=re.S))
+
+
+def test_hostile_names_stay_text(example_report):
+    text = render_html(hostile(example_report))
+    page = Page(text)
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 2
+    assert "<script>document.title" not in text
+    payload = re.search(r'<script type="application/json" id="fragments-data">(.*?)</script>', text, re.S).group(1)
+    assert json.loads(payload)[0]["s"] == [HOSTILE]
+    assert not any("javascript" in link for link in page.links)
+
+
+def test_every_part_is_there(example_report):
+    text = render_html(example_report)
+    for expected in (
+        "MOF-5 with missing linkers", "finished", "MAE_P95", "60 % lower", "1 of 27 failed", "Zn, iteration 2",
+        "mof5, missing linker", "termination", "H–O 0.61 Å apart", "did not converge", "NequIPPotential.load",
+        "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert text.count("<svg") == 2 + 4 + 2 + 10 + 8 + 4
+
+
+def test_a_campaign_without_a_model_says_so():
+    text = render_html(ReportData("fresh"))
+    assert text.count("Not yet") >= 9
+    assert "<svg" not in text
+
+
+def test_one_model_and_no_reference_to_a_first_one(example_report):
+    data = dataclasses.replace(example_report, models=example_report.models[:1], learning=example_report.learning[:1])
+    text = render_html(data)
+    assert "the first model" not in text
+    assert "lower than" not in text
+
+
+def test_equal_data_equal_page_also_through_json(example_report):
+    data = json.loads(json.dumps(example_report.to_json(), allow_nan=False))
+    assert report_data_from_json(data) == example_report
+    assert render_html(report_data_from_json(data)) == render_html(example_report)
+
+
+def test_a_large_campaign_stays_small(make_example):
+    big = make_example(iterations=16, fragments=150)
+    text = render_html(dataclasses.replace(big, walkers=big.walkers * 20))
+    assert len(text.encode()) < 5e6
+    assert "more rows are in the journal" in text
+    Page(text)
+
+
+def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path, example_report):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    render_report(example_report, path)
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(StateError, match="cannot be written"):
+        render_report(example_report, tmp_path / "missing" / "report.html")
+
+
+def browser():
+    found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    if found is None:
+        pytest.skip("no chromium on this machine: the page was not opened in a browser")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["full", "empty", "hostile"])
+def test_opens_in_a_browser_without_a_console_message(tmp_path, example_report, kind):
+    program = browser()
+    data = {"full": example_report, "empty": ReportData("fresh"), "hostile": hostile(example_report)}[kind]
+    render_report(data, tmp_path / "report.html")
+    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
+               (tmp_path / "report.html").as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert console == []
+    assert "<title>owned" not in done.stdout
+    if kind == "full":
+        # The viewer shows itself and fills its legend only when its script has drawn.
+        assert 'id="viewer" hidden' not in done.stdout
+        legend = re.search(r'id="colours">(.*?)</p>', done.stdout, re.S).group(1)
+        assert "mantle" in legend

@@ -1,0 +1,278 @@
+"""The journal: a chain that any damage breaks, and that a torn last line does not."""
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import pytest
+
+from clusterflow.errors import JournalError, LeaseError, StateError
+from clusterflow.state.journal import Journal, decisions_digest, read_events
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "journal.jsonl"
+
+
+def write(path, count=4, epoch=1):
+    with Journal.open(path, epoch) as journal:
+        for n in range(count):
+            journal.append("sent", key=f"k{n}", value=[n, 0.1 * n], text="Å")
+    return path.read_bytes()
+
+
+def test_events_read_back_as_they_were_written(path):
+    with Journal.open(path, 3) as journal:
+        event = journal.append("decision", name="selected/1", value={"b": (1, 2), "a": 0.1})
+        assert event.data == {"name": "selected/1", "value": {"b": [1, 2], "a": 0.1}}
+        assert journal.events == read_events(path)
+    first, second = read_events(path)
+    assert first.kind == "journal"
+    assert first.data == {"format": 1}
+    assert second == event
+    assert (first.seq, second.seq, second.epoch) == (0, 1, 3)
+    assert second.prev == first.checksum
+    assert datetime.fromisoformat(second.time).utcoffset().total_seconds() == 0
+
+
+def test_reopening_continues_the_chain(path):
+    write(path, 3, epoch=1)
+    write(path, 3, epoch=2)
+    events = read_events(path)
+    assert [e.seq for e in events] == list(range(7))
+    assert [e.epoch for e in events] == [1] * 4 + [2] * 3
+
+
+def test_truncation_at_every_byte(path, tmp_path):
+    raw = write(path, 1)
+    ends = [i + 1 for i, b in enumerate(raw) if b == 10]
+    for length in range(len(raw) + 1):
+        folder = tmp_path / str(length)
+        folder.mkdir()
+        cut = folder / "journal.jsonl"
+        cut.write_bytes(raw[:length])
+        whole = sum(e <= length for e in ends)
+        assert len(read_events(cut)) == whole
+        assert cut.read_bytes() == raw[:length]  # a reader changes nothing
+        with Journal.open(cut, 2) as journal:
+            journal.append("resumed")
+        events = read_events(cut)
+        assert [e.kind for e in events[-1:]] == ["resumed"]
+        assert len(events) == max(whole, 1) + 1
+        torn = length - max([e for e in ends if e <= length], default=0)
+        kept = list(folder.glob("journal.torn-*"))
+        assert [k.read_bytes() for k in kept] == ([raw[length - torn : length]] if torn else [])
+
+
+def test_a_flipped_bit_in_any_byte_is_noticed(path):
+    raw = write(path, 2)
+    line_of = [raw[:i].count(b"\n") + 1 for i in range(len(raw))]
+    opened = set()
+    for i in range(len(raw) - 1):
+        path.write_bytes(raw[:i] + bytes([raw[i] ^ (1 << (i % 8))]) + raw[i + 1 :])
+        with pytest.raises(JournalError) as error:
+            read_events(path)
+        if "damaged" in error.value.what:
+            assert f"line {line_of[i]}" in error.value.where
+        if line_of[i] not in opened:
+            with pytest.raises(JournalError):
+                Journal.open(path, 9)
+        opened.add(line_of[i])
+    assert opened == {1, 2, 3}
+    path.write_bytes(raw[:-1] + b"\x0b")  # the last newline: the line counts as torn, which it might be
+    assert len(read_events(path)) == 2
+
+
+@pytest.mark.parametrize("change", ["lost", "swapped", "doubled", "inserted"])
+def test_lost_swapped_and_foreign_lines_are_noticed(path, tmp_path, change):
+    lines = write(path).splitlines(keepends=True)
+    other = write(tmp_path / "other.jsonl").splitlines(keepends=True)
+    if change == "lost":
+        del lines[2]
+    elif change == "swapped":
+        lines[2], lines[3] = lines[3], lines[2]
+    elif change == "doubled":
+        lines.insert(2, lines[2])
+    else:
+        lines[2] = other[2]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JournalError, match=r"Line [34] of the journal is damaged") as error:
+        read_events(path)
+    assert "head -n" in error.value.todo
+
+
+def test_following_the_advice_after_damage_works(path):
+    lines = write(path).splitlines(keepends=True)
+    lines[3] = lines[3].replace(b"sent", b"done")
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(JournalError) as error:
+        read_events(path)
+    count = int(error.value.todo.split("head -n ")[1].split("`")[0])
+    path.write_bytes(b"".join(lines[:count]))
+    write(path, 1, epoch=2)
+    assert len(read_events(path)) == count + 1
+
+
+def test_not_a_journal_and_newer_format(path):
+    path.write_text("hello\n")
+    with pytest.raises(JournalError, match="Line 1"):
+        read_events(path)
+    path.write_text('{"data":{"format":2},"kind":"journal"}\n')
+    with pytest.raises(JournalError, match="format 2"):
+        read_events(path)
+    path.unlink()
+    with pytest.raises(StateError, match="no journal"):
+        read_events(path)
+
+
+def test_data_that_is_not_json_is_refused_and_writes_nothing(path):
+    with Journal.open(path, 1) as journal:
+        before = path.read_bytes()
+        with pytest.raises(JournalError, match="not JSON"):
+            journal.append("done", energy=float("nan"))
+        assert path.read_bytes() == before
+        journal.append("done", energy=1.0)
+    assert len(read_events(path)) == 2
+
+
+def test_batch_is_one_write_and_keeps_what_had_happened(path, monkeypatch):
+    syncs = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (syncs.append(fd), real(fd)))
+    with Journal.open(path, 1) as journal:
+        syncs.clear()
+        with journal.batch():
+            for n in range(5):
+                journal.append("sent", n=n)
+            assert len(read_events(path)) == 1
+        assert len(syncs) == 1
+        with contextlib.suppress(KeyboardInterrupt), journal.batch(), journal.batch():
+            journal.append("done", n=5)
+            raise KeyboardInterrupt
+        journal.append("done", n=6)
+    assert [e.data["n"] for e in read_events(path)[1:]] == list(range(7))
+
+
+def test_older_epoch_and_lost_lease_are_refused(path):
+    write(path, epoch=5)
+    with pytest.raises(JournalError, match="epoch 5, this driver holds epoch 4"):
+        Journal.open(path, 4)
+    owned = [True]
+
+    def guard():
+        if not owned[0]:
+            raise LeaseError("taken over")
+
+    with Journal.open(path, 5, guard=guard) as journal:
+        journal.append("sent")
+        before = path.read_bytes()
+        owned[0] = False
+        with pytest.raises(LeaseError):
+            journal.append("sent")
+        assert path.read_bytes() == before
+
+
+def test_two_writers_notice_each_other(path):
+    a, b = Journal.open(path, 1), Journal.open(path, 1)
+    a.append("sent")
+    with pytest.raises(StateError, match="somebody else changed its length"):
+        b.append("sent")
+    with pytest.raises(StateError):  # and it stays refused
+        b.append("sent")
+    a.append("sent")
+    assert len(read_events(path)) == 3
+    a.close()
+    b.close()
+    with pytest.raises(StateError, match="closed"):
+        a.append("sent")
+
+
+def test_full_disk_takes_the_torn_line_back(small_disk):
+    path = small_disk / "journal.jsonl"
+    with Journal.open(path, 1) as journal:
+        journal.append("sent", text="x" * 100_000)
+        good = path.read_bytes()
+        with pytest.raises(StateError, match="no space left"):
+            journal.append("sent", text="y" * 2_000_000)
+        assert path.read_bytes() == good
+        journal.append("sent", text="z")  # there is space for this one
+    assert [e.data.get("text", "")[:1] for e in read_events(path)] == ["", "x", "z"]
+
+
+def test_unconfirmed_write_is_never_built_upon(path, monkeypatch):
+    """After a failed fsync nobody knows what the disk holds."""
+    with Journal.open(path, 1) as journal:
+
+        def failing(_fd):
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing)
+            with pytest.raises(StateError, match="reports an error"):
+                journal.append("sent")
+        with pytest.raises(StateError, match="failed to confirm"):
+            journal.append("sent")
+    write(path, 1, epoch=2)
+    read_events(path)
+
+
+def test_kill_9_in_the_middle_of_writing(path):
+    script = (
+        "import sys\n"
+        "from clusterflow.state.journal import Journal\n"
+        "journal = Journal.open(sys.argv[1], int(sys.argv[2]))\n"
+        "n = 0\n"
+        "while True:\n"
+        "    event = journal.append('done', n=n, text='x' * 2000)\n"
+        "    print(event.seq, flush=True)\n"
+        "    n += 1\n"
+    )
+    confirmed = -1
+    for round_ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path), str(round_)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(20 + 13 * round_):
+            confirmed = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split()
+        process.wait()
+        confirmed = int(rest[-1]) if rest else confirmed
+        events = read_events(path)
+        assert events[-1].seq >= confirmed  # what was confirmed is there
+        assert [e.seq for e in events] == list(range(len(events)))
+
+
+def test_ten_thousand_events_are_read_fast(path):
+    with Journal.open(path, 1) as journal, journal.batch():
+        for n in range(10_000):
+            journal.append("done", key="f" * 64, task="label", summary={"energy": -1.5, "n": n}, wall_time=12.5)
+    began = time.process_time()
+    events = read_events(path)
+    seconds = time.process_time() - began
+    assert len(events) == 10_001
+    assert seconds < 2.0, f"{seconds:.2f} s"
+
+
+def test_digest_of_decisions_ignores_interruptions_only(tmp_path):
+    def run(name, epochs, values):
+        path = tmp_path / name
+        for epoch, value in zip(epochs, values, strict=True):
+            with Journal.open(path, epoch) as journal:
+                journal.append("opened", epoch=epoch)
+                journal.append("sent", key="k")
+                journal.append("decision", name="split/0", value=value)
+        return decisions_digest(read_events(path))
+
+    whole = run("whole", [1, 1], [["a"], ["b"]])
+    assert run("resumed", [1, 7], [["a"], ["b"]]) == whole
+    assert run("other", [1, 1], [["a"], ["c"]]) != whole
+    assert run("order", [1, 1], [["b"], ["a"]]) != whole
+    assert run("fewer", [1], [["a"]]) != whole
