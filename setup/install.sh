@@ -56,6 +56,17 @@ step() {
 
 pip_install() { "$venv/bin/python" -m pip install --constraint "$constraints" "$@"; }
 
+# pip writes INSTALLER last; a package without it was cut off half-way, and pip would take it for installed.
+forget_half_installed() {
+    local info
+    for info in $venv/lib/python*/site-packages/*.dist-info; do
+        [[ ! -d $info || -f $info/INSTALLER ]] && continue
+        echo "half installed, so again: $info" >>"$log"
+        rm -rf "$info"
+    done
+    rm -rf $venv/lib/python*/site-packages/~*
+}
+
 # What the environment depends on; its place too, because the scripts in a venv hold absolute paths.
 fingerprint() {
     { pwd; echo "${MPI:-yes} ${PYTHON:-}"; cat pyproject.toml setup/*; } | sha256sum | cut -d' ' -f1
@@ -133,6 +144,7 @@ main() {
     ensure_system
     check_disk "$(if [[ -f $venv/.setup-stamp ]]; then echo 300; elif has_gpu; then echo 9000; else echo 3000; fi)"
     make_venv
+    forget_half_installed
     local net="Is the package index reachable (pip config list, proxy)?"
     step "torch ($(if has_gpu; then echo "for the NVIDIA GPU"; else echo "no NVIDIA GPU: CPU build where there is one"; fi))" "$net" install_torch
     step "Python packages" "$net" pip_install --editable "$(if [[ $dev == yes ]]; then echo '.[dev]'; else echo .; fi)"

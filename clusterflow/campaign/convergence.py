@@ -12,8 +12,8 @@ from clusterflow.config.stop import Stop
 class IterationRecord:
     """What one iteration's model gave: keys of its results and the numbers that stopping looks at.
 
-    ``test_mae_p95`` in meV/Å; ``max_novelty`` in nats among the frames explored with this model (None: not explored,
-    or an element never seen).
+    ``test_mae_p95`` in meV/Å; ``excess_novelty`` of the most novel atom explored with this model, in nats above what 99 % of
+    the training atoms of its element stay below (None: not explored, or an element never seen).
     """
 
     iteration: int
@@ -27,7 +27,7 @@ class IterationRecord:
     walkers: list[str] = field(default_factory=list)
     acquired: str = ""
     new_labels: str = ""
-    max_novelty: float | None = None
+    excess_novelty: float | None = None
 
 
 def stop_reason(stop: Stop, records: Sequence[IterationRecord], *, core_hours: float) -> str:
@@ -42,7 +42,7 @@ def stop_reason(stop: Stop, records: Sequence[IterationRecord], *, core_hours: f
     if stop.core_hours is not None and core_hours >= stop.core_hours:
         return f"the budget of {stop.core_hours:g} core hours is spent ({core_hours:.2f})"
     if stop.novelty is not None:
-        seen = [r.max_novelty for r in records if r.acquired][-stop.novelty_iterations :]
+        seen = [r.excess_novelty for r in records if r.acquired][-stop.novelty_iterations :]
         if len(seen) == stop.novelty_iterations and all(n is not None and n < stop.novelty for n in seen):
             return f"novelty stayed below {stop.novelty:g} nats for {stop.novelty_iterations} iterations"
     return ""

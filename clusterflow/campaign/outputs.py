@@ -10,6 +10,7 @@ from ase import Atoms
 from clusterflow.campaign.status import model_rows
 from clusterflow.core import keys
 from clusterflow.core.frames import with_label, write_frames
+from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import Snapshot
@@ -17,7 +18,7 @@ from clusterflow.state.snapshot import Snapshot
 
 def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
     """Every labelled frame with its provenance: split, iteration, system, rule, level of theory, label key."""
-    store = LabelStore(folder.labels)
+    store, annotated = LabelStore(folder.labels), annotated_fragments(folder)
     frames = []
     for name in sorted((n for n in snapshot.decisions if n.startswith("split/")), key=lambda n: int(n.split("/")[1])):
         for split in ("train", "validation", "test"):
@@ -25,7 +26,7 @@ def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
                 found = store.get(key)
                 if found is not None:
                     info = {keys.SPLIT: split, keys.ITERATION: int(name.split("/")[1]), keys.LABEL: key}
-                    frames.append(with_label(*found, **info))
+                    frames.append(with_label(annotated.get(key, found[0]), found[1], **info))
     return frames
 
 

@@ -342,7 +342,7 @@ class _Walk:
         )
         summary = self.required(key, f"Selecting fragments in iteration {iteration}")
         self.out.records[-1].acquired = key
-        self.out.records[-1].max_novelty = summary["novelty"]["max"]
+        self.out.records[-1].excess_novelty = summary["novelty"]["excess"]
         self.out.decisions[f"selected/{iteration}"] = {"fragments": [f["label_key"] for f in summary["fragments"]]}
         return (key, list(summary["fragments"])) if summary["fragments"] else None
 

@@ -104,6 +104,8 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return _flat(dict(enumerate(value)), prefix)
     return {prefix.rstrip("."): value}
 
 

@@ -77,7 +77,7 @@ def campaign_status(snapshot: Snapshot) -> Status:
         began=snapshot.opened[0].time if snapshot.opened else "",
         last_event=snapshot.last.time if snapshot.last else "",
         failures=[
-            {"task": o.kind, "key": k, "error": o.error, "reason": o.reason}
+            {"task": o.kind, "key": k, "error": o.error, "reason": o.reason, "where": o.where}
             for k, o in snapshot.outcomes.items()
             if o.status == "failed"
         ],

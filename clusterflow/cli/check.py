@@ -21,8 +21,10 @@ def check_campaign(path: Path, console: Console) -> None:
     console.print(f"{path} is valid. Campaign '{config.name}', run folder {config.run_folder}", markup=False)
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
-    for column in ("system", "atoms", "block", "count in cell", "core", "fragment", "atoms", "charge", "unpaired", "s"):
-        table.add_column(column, justify="left" if column in ("system", "block", "core", "fragment") else "right")
+    for column in ("system", "atoms", "block", "in cell", "core", "fragment", "atoms", "charge", "2S", "s"):
+        table.add_column(
+            column, justify="left" if column in ("system", "block", "core", "fragment") else "right", no_wrap=True
+        )
     for row in told.fragments:
         table.add_row(*(str(v) for v in row))
     console.print(table)

@@ -73,6 +73,7 @@ def extract_fragments(
                 raise InputError(
                     f"There is no atom {atom}: frame {number} has {len(frame)} atoms, counted from 0.",
                     where=str(structure),
+                    todo=f"Give a number from 0 to {len(frame) - 1}.",
                 )
             members = [atom]
         else:

@@ -20,6 +20,7 @@ class Stop(Section):
     test_mae_p95: Force | None = None
     """Done when the force MAE_P95 (Dobbelaere 2025, eq. 6) on the test set is below this."""
     novelty: float | None = None
-    """Done when the highest novelty (nats) among new frames stays below this …"""
+    """Done when no atom of the new frames is more novel than this (nats above what 99 % of the training atoms of its
+    element stay below: nats alone shift with every retraining) …"""
     novelty_iterations: int = Field(2, ge=1)
     """… for this many iterations in a row."""

@@ -116,6 +116,9 @@ class ParslPool:
         if supervisor:
             alive = supervise.start_ticks(supervisor["pid"]) == supervisor["start"]
             return "" if alive else "the process that watches over its workers was killed"
+        for ended in (self.folder / "block").glob("*.ec"):  # written by Parsl's script when the block has ended
+            if (status := ended.read_text().strip()) not in ("", "-"):
+                return f"its workers could not be started (status {status})"
         if time.monotonic() - self._began > _APPEAR:
             return f"its workers did not start within {_APPEAR:.0f} s"
         return ""
@@ -198,7 +201,12 @@ class ParslPool:
 
     def _write_specs(self) -> Mapping[str, Path]:
         """What `supervise` must know to start the two kinds of process."""
-        environment = {supervise.MARK: self.mark, "CLUSTERFLOW_CORES": str(self.shape.cores_per_worker)}
+        # SPT_NOENV: Parsl renames its processes, which would otherwise overwrite the environment that /proc shows.
+        environment = {
+            supervise.MARK: self.mark,
+            "SPT_NOENV": "1",
+            "CLUSTERFLOW_CORES": str(self.shape.cores_per_worker),
+        }
         threads = dict.fromkeys(_THREADS, str(self.shape.cores_per_worker))
         gpus = {GPUS: ",".join(self.shape.gpus)}
         me = f"{os.getpid()}:{supervise.start_ticks(os.getpid())}"

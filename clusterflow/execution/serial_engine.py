@@ -31,10 +31,11 @@ class SerialEngine:
         """
         if self._closed:
             raise ExecutionError("The engine has been closed; it takes no more tasks.", where=f"task {task.key}")
+        text = encode_task(task)
         future: Future[TaskResult] = Future()
         future.set_running_or_notify_cancel()
         try:
-            future.set_result(decode_answer(execute(self._run, encode_task(task), self._folder)))
+            future.set_result(decode_answer(execute(self._run, text, self._folder)))
         except ClusterflowError as error:
             future.set_exception(error)
         return future

@@ -39,6 +39,7 @@ from clusterflow.core.frames import (
 )
 from clusterflow.core.seeds import derive_seed
 from clusterflow.errors import ExtractionError, StateError
+from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
 
@@ -78,14 +79,17 @@ class Workplace:
         return read_frames(self.folder.inputs / f"{name}.extxyz")[0]
 
     def known_fragments(self, label_keys: Sequence[str]) -> list[Fragment]:
-        """The fragments of those labels that succeeded (a failed one may be asked for again)."""
-        store = self.labels
-        found = (store.get(key) for key in label_keys)
-        return [fragment_from_atoms(f[0]) for f in found if f is not None and keys.REGION in f[0].arrays]
+        """Fragments of this campaign that have been asked for already."""
+        wanted = set(label_keys)
+        return [
+            fragment_from_atoms(a)
+            for key, a in annotated_fragments(self.folder).items()
+            if key in wanted and keys.REGION in a.arrays
+        ]
 
     def labelled(self, label_keys: Sequence[str]) -> list[Atoms]:
-        """Labelled frames of the store, in the order given."""
-        store = self.labels
+        """Annotated and labelled frames, in the order given."""
+        store, annotated = self.labels, annotated_fragments(self.folder)
         frames = []
         for key in label_keys:
             found = store.get(key)
@@ -95,8 +99,7 @@ class Workplace:
                     where=str(self.folder.labels),
                     todo="Restore the labels folder from a backup; labels that are lost must be computed again.",
                 )
-            atoms, label = found
-            frames.append(with_label(atoms, label, **{keys.LABEL: key}))
+            frames.append(with_label(annotated.get(key, found[0]), found[1], **{keys.LABEL: key}))
         return frames
 
 
@@ -309,6 +312,7 @@ def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         energy_reference=np.array([a.get_potential_energy() for a in frames]),
         energy_predicted=np.array([p.energy for p in predictions]),
         n_atoms=np.array([len(a) for a in frames]),
+        system=np.array([str(a.info.get(keys.SYSTEM, "")) for a in frames]),
     )
     data = {"metrics": metrics.to_json(), "correlation": {e: c.to_json() for e, c in correlations.items()}}
     (place.out / "metrics.json").write_text(json.dumps(data), encoding="utf-8")
@@ -385,10 +389,12 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         selected=selected,
     )
     finite = flat[np.isfinite(flat)]
+    excess = flat - np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
         "fragments": _describe(annotated, payload["level_of_theory"], ["train"] * len(annotated)),
         "novelty": {
             "max": None if finite.size < flat.size else float(flat.max()),
+            "excess": None if finite.size < flat.size else float(excess.max()),
             "median": float(np.median(finite)) if finite.size else None,
             "never_seen": int(flat.size - finite.size),
         },

@@ -31,8 +31,7 @@ def valence_electrons(atoms: Atoms) -> int:
 
 
 def estimate_seconds(atoms: Atoms, h: float = 0.2, vacuum: float = 4.0) -> float:
-    """Estimated core-seconds of one GPAW LCAO dzp label.
-    """
+    """Estimated core-seconds of one GPAW LCAO dzp label."""
     low, high = atoms.positions.min(axis=0), atoms.positions.max(axis=0)
     volume = float(np.prod(high - low + 2 * vacuum)) if not atoms.pbc.any() else float(atoms.get_volume())
     points = volume / h**3

@@ -111,6 +111,14 @@ class GaussianMixtureNovelty:
                 out[index] = self.mixtures[element].score(features[index])
         return out
 
+    def known_up_to(self, element: str) -> float:
+        """Novelty in nats that 99 % of the training atoms of this element stay below; −inf for one never seen.
+
+        Nats shift from one potential to the next, because the features do: thresholds are set relative to this.
+        """
+        mixture = (self.mixtures or {}).get(element)
+        return -np.inf if mixture is None else float(mixture.quantiles["0.99"])
+
     def _features(self, atoms: Atoms) -> FloatArray:
         x = np.asarray(self.featurizer.features(atoms), dtype=np.float64)
         if x.ndim != 2 or len(x) != len(atoms):

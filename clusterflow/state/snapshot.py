@@ -18,6 +18,7 @@ class Outcome:
     summary: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     error: str = ""
+    where: str = ""
     wall_time: float = 0.0
     cores: int = 1
     peak_memory_MB: float = 0.0
@@ -61,6 +62,7 @@ class Snapshot:
                     kind=data["task"],
                     reason=data["reason"],
                     error=data["error"],
+                    where=data.get("where", ""),
                     wall_time=data.get("wall_time", 0.0),
                     cores=data.get("cores", 1),
                     time=event.time,

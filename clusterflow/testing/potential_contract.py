@@ -17,8 +17,8 @@ from clusterflow.errors import InputError
 
 
 def tiny_labelled_frames(count: int, *, seed: int) -> list[Atoms]:
-    """Perturbed formic acid, every other frame as a molecule or in a triclinic periodic cell, labelled with a Morse pair
-    potential between all atoms (no chemistry, but exact energies and forces, at once): data for tests of trainers."""
+    """Perturbed formic acid, in turn as a molecule and in a triclinic periodic cell, labelled with a Morse potential
+    between all atoms (no chemistry, but exact energies and forces, at once): data for tests of trainers."""
     from ase.build import molecule
     from ase.calculators.morse import MorsePotential
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -99,8 +99,8 @@ def check_trainer(
 ) -> None:
     """Asserts the contract of `Trainer` on labelled frames.
 
-    Equal arguments give an equal model, another seed another one; the model that is returned can be loaded; a warm start
-    is not worse on the validation set than its start model; a finished training is not repeated; bad data are refused.
+    Equal arguments give an equal model, another seed another one; the model that is returned can be loaded; a warm
+    start is not much worse on the validation set than its start model; a finished training is not repeated; bad data are refused.
     """
     first = make().train(training, validation, start=None, seed=7, workdir=workdir / "first")
     twin = make().train(training, validation, start=None, seed=7, workdir=workdir / "twin")

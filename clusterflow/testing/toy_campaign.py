@@ -29,7 +29,7 @@ def toy_result(task: Task) -> TaskResult:
     elif task.kind == "acquire":
         summary = {
             "fragments": [_fragment(task, i, "train") for i in range(p["budget"])],
-            "novelty": {"max": 30.0 - len(p["known"]), "median": 1.0, "never_seen": 0},
+            "novelty": {"max": 99.0, "excess": 30.0 - len(p["known"]), "median": 1.0, "never_seen": 0},
             "n_frames": len(p["walkers"]),
             "refused": [],
         }

@@ -189,7 +189,7 @@ def test_damaged_models_are_refused(trained, tmp_path):
     data = bytearray((folder / "weights.safetensors").read_bytes())
     data[-9] ^= 1
     (folder / "weights.safetensors").write_bytes(data)
-    with pytest.raises(StateError, match="not those of its model.json"):
+    with pytest.raises(StateError, match=r"not those of its model\.json"):
         NequIPPotential.load(folder)
 
     folder = broken("short")

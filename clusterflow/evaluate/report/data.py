@@ -43,7 +43,8 @@ class Pairs:
 @dataclass(frozen=True, slots=True)
 class Parity:
     """Model against reference on the test set: ``forces`` per element (components, eV/Å) and ``energies`` per system
-    (eV/atom, relative to the mean reference of the frames of the same composition). ``n_components`` and ``n_energies`` count what there was before subsampling."""
+    (eV/atom, relative to the mean reference of the frames of the same composition). ``n_components`` and ``n_energies``
+    count what there was before subsampling."""
 
     forces: Mapping[str, Pairs] = field(default_factory=dict)
     energies: Mapping[str, Pairs] = field(default_factory=dict)
