@@ -93,7 +93,9 @@ make_venv() {
         grep -qsF "$PWD/$venv/bin/python" $venv/bin/pip && "$venv/bin/python" -m pip --version >>"$log" 2>&1; then
         return
     fi
-    rm -rf $venv/bin $venv/lib $venv/lib64 $venv/include $venv/share $venv/pyvenv.cfg $venv/.setup-*
+    # bin goes last, so that an interrupted removal is seen and continued
+    [[ ! -e $venv/bin ]] || step "removing a .venv that is broken, moved or of another Python" "Remove .venv by hand." \
+        rm -rf $venv/.setup-* $venv/lib $venv/lib64 $venv/include $venv/share $venv/pyvenv.cfg $venv/bin
     step "creating .venv with $python ($(python_version "$python"))" "The Python at $python cannot make environments." \
         "$python" -m venv $venv
 }

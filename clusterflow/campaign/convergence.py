@@ -12,7 +12,7 @@ from clusterflow.config.stop import Stop
 class IterationRecord:
     """What one iteration's model gave: keys of its results and the numbers that stopping looks at.
 
-    ``test_mae_p95`` in meV/Å; ``excess_novelty`` of the most novel atom explored with this model, in nats above what 99 % of
+    ``test_mae_p95`` in meV/Å; ``excess_novelty`` of the most novel atom explored with it, in nats above what 99 % of
     the training atoms of its element stay below (None: not explored, or an element never seen).
     """
 

@@ -128,7 +128,7 @@ def label_frames(
     from clusterflow.state.labels import LabelStore, label_key
 
     _refuse_overwrite(output, force=force)
-    levels = {
+    levels: dict[str, GPAW | XTB] = {
         "paper": GPAW(preset="paper"),
         "quick": GPAW(preset="quick"),
         "gfn1": XTB(method="GFN1-xTB"),

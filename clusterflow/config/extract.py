@@ -34,12 +34,16 @@ def _mantle(value: Any) -> str | int | float:
 Mantle = Annotated[str | int | float, BeforeValidator(_mantle)]
 
 
+_KINDS: tuple[Literal["node", "linker", "molecule"], ...] = ("node", "linker", "molecule")
+
+
 class BuildingBlocks(Section):
     """Core = whole building blocks; the cut is the C–C bond to the carboxylate; H on every cut bond."""
 
     kind: Literal["building_blocks"] = "building_blocks"
     mantle: dict[Literal["node", "linker", "molecule"], Mantle] = Field(default_factory=dict)
-    """What surrounds the core, per kind of core block; default: its first-neighbour blocks (SI 6)."""
+    """What surrounds the core, per kind of core block: `none`, `neighbours` (first-neighbour blocks, the default: SI 6),
+    `anchors` (only the groups that bind it), `2 shells`, or a radius such as `4 Å`."""
     min_distance_factor: float = Field(0.55, gt=0, lt=1)
     """No two atoms of a fragment closer than this fraction of the sum of their covalent radii."""
     max_atoms: int | None = Field(None, ge=2)
@@ -48,7 +52,8 @@ class BuildingBlocks(Section):
     def build(self) -> Any:
         from clusterflow.extract.rules import BuildingBlockRule
 
-        mantle = {"node": "neighbours", "linker": "neighbours", "molecule": "none", **self.mantle}
+        default = {"node": "neighbours", "linker": "neighbours", "molecule": "none"}
+        mantle: dict[str, str | int | float] = {kind: self.mantle.get(kind, default[kind]) for kind in _KINDS}
         return BuildingBlockRule(mantle=mantle, min_distance_factor=self.min_distance_factor, max_atoms=self.max_atoms)
 
 

@@ -23,7 +23,7 @@ from clusterflow.errors import ConfigError
 LANES: Final = ("md", "label", "train", "local")
 
 Auto: TypeAlias = Literal["auto"]
-Count: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
 class Lane(Section):
@@ -33,7 +33,7 @@ class Lane(Section):
     """Tasks of this lane at once, at most; ``auto``: as many as the cores allow."""
     cores_per_worker: Count = 1
     """Cores of one task: its threads, or the MPI ranks of a label."""
-    gpus: Annotated[int, Field(ge=0, le=1024)] | Auto = 0
+    gpus: Annotated[int, Field(strict=True, ge=0, le=1024)] | Auto = 0
     """GPUs that the workers of this lane share, each pinned to one; ``auto``: all that are found."""
 
 
@@ -152,7 +152,14 @@ def load_machine(name: str | Path) -> Machine:
             todo=(f"Did you mean '{close[0]}'? " if close else "")
             + "Write `local` for this computer, or the path of a machine file (*.yaml).",
         )
-    return load_model(path, LocalMachine)
+    try:
+        return load_model(path, LocalMachine)
+    except ConfigError as error:
+        raise ConfigError(
+            error.what,
+            where=error.where,
+            todo="Correct the machine file (hpc/local.yaml is one with comments), or write `machine: local`.",
+        ) from None
 
 
 def available_cores() -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
@@ -20,9 +21,6 @@ BlockImage = tuple[int, Image]
 """A block, and the cell that its whole copy is moved to."""
 GroupImage = tuple[int, Image]
 """An anchoring group, and the cell that the whole copy of its block is moved to."""
-Place = Callable[[int, Image], int]
-"""From an atom of the parent and the image of its block to the atom's index in the piece, −1 if it is not there."""
-
 HOME: Image = (0, 0, 0)
 
 
@@ -36,6 +34,19 @@ class Part:
     bonds: IntArray
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A cut bond seen from one side: ``slot`` is the place of atom ``own`` in its part, ``other_slot`` that of atom
+    ``other`` in its block ``neighbour``, which is whole at ``image`` when the own block is at home."""
+
+    slot: int
+    own: int
+    other: int
+    other_slot: int
+    neighbour: int
+    image: Image
+
+
 @dataclass(frozen=True)
 class Frame:
     """One parent frame with its blocks, and the parts of it that have been cut before."""
@@ -45,6 +56,8 @@ class Frame:
     numbers: IntArray
     cell: FloatArray
     _parts: dict[tuple[str, int], Part] = field(default_factory=dict, repr=False)
+    _links: dict[tuple[str, int], list[Link]] = field(default_factory=dict, repr=False)
+    _caps: dict[tuple[int, int, Image], FloatArray] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, atoms: Atoms, blocks: Blocks | None = None) -> Frame:
@@ -91,6 +104,43 @@ class Frame:
             self._parts[key] = self._part(atoms, np.array([offsets[a] for a in atoms.tolist()]))
         return self._parts[key]
 
+    def links(self, block: int, group: int = -1) -> list[Link]:
+        """The cut bonds of a block, or only those of one of its anchoring groups, with places in the part."""
+        key = ("block", block) if group < 0 else ("group", group)
+        if key not in self._links:
+            part = self.block(block) if group < 0 else self.group(group)
+            self._links[key] = [
+                Link(int(np.searchsorted(part.atoms, own)), own, other, self._slots[other], neighbour, image)
+                for own, other, neighbour, image in self.blocks.links[block]
+                if group < 0 or self.blocks.anchor[own] == group
+            ]
+        return self._links[key]
+
+    def cap_vector(self, link: Link) -> FloatArray:
+        """(3,) Å, from the atom of a link to the hydrogen that replaces it.
+
+        Raises
+        ------
+        ExtractionError
+            As `cap`.
+        """
+        key = (link.own, link.other, link.image)
+        if key not in self._caps:
+            blocks, raw = self.blocks, self.atoms.positions
+            cells = blocks.offsets[link.other] + link.image - blocks.offsets[link.own]
+            bond = raw[link.other] + cells @ self.cell - raw[link.own]
+            self._caps[key] = cap(int(self.numbers[link.own]), np.zeros(3), bond)
+        return self._caps[key]
+
+    @cached_property
+    def _slots(self) -> list[int]:
+        """Place of every atom in its block."""
+        slots = np.empty(len(self.atoms), dtype=np.int64)
+        for block in range(len(self.blocks.kinds)):
+            members = self.blocks.members(block)
+            slots[members] = np.arange(len(members))
+        return [int(s) for s in slots]
+
     def _part(self, atoms: IntArray, offsets: IntArray) -> Part:
         graph = self.blocks.graph
         place = {atom: k for k, atom in enumerate(atoms.tolist())}
@@ -129,45 +179,35 @@ def assemble(
     ExtractionError
         A block has no end (rod, layer); or a cut bond cannot be closed by hydrogen.
     """
-    blocks = frame.blocks
-    where: dict[tuple[str, int, Image], int] = {}
-    parts: list[tuple[Part, Image]] = []
-    start = 0
-    for name, images in (("block", [*core, *mantle]), ("group", groups)):
-        for number, image in images:
-            if name == "block":
-                _check_finite(blocks, number)
-            part = frame.block(number) if name == "block" else frame.group(number)
-            where[(name, number, image)] = start
-            parts.append((part, image))
-            start += len(part.atoms)
+    for block, _ in (*core, *mantle):
+        _check_finite(frame.blocks, block)
+    parts = [frame.block(b) for b, _ in (*core, *mantle)] + [frame.group(g) for g, _ in groups]
+    images = [image for _, image in (*core, *mantle, *groups)]
+    starts = np.cumsum([0] + [len(part.atoms) for part in parts]).tolist()
+    n_whole, n = len(core) + len(mantle), starts[-1]
 
-    def place(atom: int, image: Image) -> int:
-        block, group = int(blocks.labels[atom]), int(blocks.anchor[atom])
-        first = where.get(("block", block, image))
-        if first is not None:
-            return first + int(np.searchsorted(frame.block(block).atoms, atom))
-        first = where.get(("group", group, image))
-        return -1 if first is None else first + int(np.searchsorted(frame.group(group).atoms, atom))
-
-    numbers = np.concatenate([part.numbers for part, _ in parts])
-    positions = np.concatenate([part.positions + image @ frame.cell for part, image in parts])
-    parent = np.concatenate([part.atoms for part, _ in parts])
-    starts = np.cumsum([0] + [len(part.atoms) for part, _ in parts[:-1]]).tolist()
-    inner = [part.bonds + first for (part, _), first in zip(parts, starts, strict=True)]
-    links, caps = _join(frame, [*core, *mantle], groups, place, positions)
-    for group, image in groups:
-        caps += _protons(frame, group, image, place, positions)
-    n, h = len(numbers), len(caps)
-    bonds = [*inner, np.array(links, dtype=np.int64).reshape(-1, 2)]
-    bonds.append(np.array([(atom, n + k) for k, (atom, _) in enumerate(caps)], dtype=np.int64).reshape(-1, 2))
-    positions = np.concatenate([positions, np.array([p for _, p in caps]).reshape(-1, 3)])
+    sizes = [len(part.atoms) for part in parts]
+    moved = np.repeat(np.array(images) @ frame.cell, sizes, axis=0)
+    positions = np.concatenate([part.positions for part in parts]) + moved
+    bonds = [part.bonds + start for part, start in zip(parts, starts[:-1], strict=True)]
+    links, caps = _join(frame, [*core, *mantle], starts[:n_whole], groups, starts[n_whole:-1])
+    for (group, _), start in zip(groups, starts[n_whole:-1], strict=True):
+        caps += _protons(frame, group, start)
+    h = len(caps)
+    holders = np.array([atom for atom, _ in caps], dtype=np.int64)
+    bonds.append(np.array(links, dtype=np.int64).reshape(-1, 2))
+    bonds.append(np.stack((holders, n + np.arange(h)), axis=1))
+    positions = np.concatenate((positions, positions[holders] + np.array([v for _, v in caps]).reshape(-1, 3)))
     is_core = np.zeros(n + h, dtype=bool)
-    is_core[: sum(len(frame.block(block).atoms) for block, _ in core)] = True
+    is_core[: starts[len(core)]] = True
     return Piece(
-        atoms=Atoms(numbers=np.r_[numbers, np.ones(h, dtype=np.int64)], positions=positions, pbc=False),
+        atoms=Atoms(
+            numbers=np.concatenate([part.numbers for part in parts] + [np.ones(h, dtype=np.int64)]),
+            positions=positions,
+            pbc=False,
+        ),
         core=is_core,
-        parent=np.r_[parent, np.full(h, -1, dtype=np.int64)],
+        parent=np.concatenate([part.atoms for part in parts] + [np.full(h, -1, dtype=np.int64)]),
         graph=_finite_graph(np.concatenate(bonds), positions),
     )
 
@@ -193,47 +233,54 @@ def _check_finite(blocks: Blocks, block: int) -> None:
 def _join(
     frame: Frame,
     whole: Sequence[BlockImage],
+    whole_starts: Sequence[int],
     groups: Sequence[GroupImage],
-    place: Place,
-    positions: FloatArray,
+    group_starts: Sequence[int],
 ) -> tuple[list[tuple[int, int]], list[tuple[int, FloatArray]]]:
-    """Bonds between the parts, and a hydrogen (atom it sits on, position) for every cut bond that leads out of them."""
-    blocks, raw, cell = frame.blocks, frame.atoms.positions, frame.cell
+    """Bonds between the parts, and for every cut bond that leads out of them the atom that gets a hydrogen, and where
+    relative to it (Å)."""
+    blocks = frame.blocks
+    start_of = dict(zip(whole, whole_starts, strict=True))
+    group_start = dict(zip(groups, group_starts, strict=True))
+    seekers = [(image, start, frame.links(block)) for (block, image), start in start_of.items()]
+    for (group, image), start in group_start.items():
+        block = int(blocks.labels[frame.group(group).atoms[0]])
+        seekers.append((image, start, frame.links(block, group)))
     bonds: list[tuple[int, int]] = []
     caps: list[tuple[int, FloatArray]] = []
-    seekers = [(block, image, -1) for block, image in whole]
-    seekers += [(int(blocks.labels[frame.group(group).atoms[0]]), image, group) for group, image in groups]
-    for block, (x, y, z), group in seekers:
-        for own, other, _, (u, v, w) in blocks.links[block]:
-            if group >= 0 and blocks.anchor[own] != group:
-                continue
-            here, there = place(own, (x, y, z)), place(other, (x + u, y + v, z + w))
+    for (x, y, z), start, links in seekers:
+        for link in links:
+            u, v, w = link.image
+            image = (x + u, y + v, z + w)
+            here = start + link.slot
+            there = start_of.get((link.neighbour, image), -1)
+            if there >= 0:
+                there += link.other_slot
+            elif group_start:
+                group = int(blocks.anchor[link.other])
+                there = group_start.get((group, image), -1)
+                if there >= 0:
+                    there += int(np.searchsorted(frame.group(group).atoms, link.other))
             if there > here:
                 bonds.append((here, there))
             elif there < 0:
-                cells = blocks.offsets[other] + (u, v, w) - blocks.offsets[own]
-                towards = positions[here] + raw[other] + cells @ cell - raw[own]
-                caps.append((here, cap(int(frame.numbers[own]), positions[here], towards)))
+                caps.append((here, frame.cap_vector(link)))
     return bonds, caps
 
 
-def _protons(
-    frame: Frame, group: int, image: Image, place: Place, positions: FloatArray
-) -> list[tuple[int, FloatArray]]:
-    """Hydrogens that make an anchoring group without its metals neutral."""
+def _protons(frame: Frame, group: int, start: int) -> list[tuple[int, FloatArray]]:
+    """Hydrogens that make an anchoring group without its metals neutral: the atom that gets one, and where from it."""
     graph = frame.blocks.graph
     members = frame.group(group).atoms
     missing = -frame.blocks.anchor_rules[group].charge - int((frame.numbers[members] == 1).sum())
     donors = []
-    for atom in members.tolist():
+    for slot, atom in enumerate(members.tolist()):
         here = graph.bonds_of(atom)
         to_metal = here.start + np.flatnonzero(is_metal(frame.numbers[graph.j[here]]))
         if len(to_metal):
             nearest = min(to_metal.tolist(), key=lambda k: (graph.distance[k], k))
-            donors.append((float(graph.distance[nearest]), atom, nearest))
-    protons = []
-    for _, atom, bond in sorted(donors)[: max(missing, 0)]:
-        index = place(atom, image)
-        towards = positions[index] + frame.bond_vector(bond)
-        protons.append((index, cap(int(frame.numbers[atom]), positions[index], towards)))
-    return protons
+            donors.append((float(graph.distance[nearest]), slot, nearest))
+    return [
+        (start + slot, cap(int(frame.numbers[members[slot]]), np.zeros(3), frame.bond_vector(bond)))
+        for _, slot, bond in sorted(donors)[: max(missing, 0)]
+    ]

@@ -77,11 +77,21 @@ def unsaturated_error(atoms: Atoms, dangling: Sequence[int]) -> ExtractionError:
 
 def open_shell_metals(atoms: Atoms) -> list[str]:
     """Metals with a partly filled d or f shell in their usual state, by symbol, each once."""
-    return sorted({s for s in set(atoms.get_chemical_symbols()) if UNPAIRED.get(s, 0) > 0})
+    present = {chemical_symbols[z] for z in set(atoms.numbers.tolist())}
+    return sorted(s for s in present if UNPAIRED.get(s, 0) > 0)
 
 
 def _pair(atoms: Atoms, graph: BondGraph) -> _Pairing:
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    return _pair_topology(numbers.tobytes(), graph.i.tobytes(), graph.j.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _pair_topology(z: bytes, i: bytes, j: bytes) -> _Pairing:
+    """Depends on elements and bonds only, which the same block shares in all frames of a trajectory: hence the cache."""
+    numbers, first, second = (np.frombuffer(data, dtype=np.int64) for data in (z, i, j))
+    m = len(first)
+    graph = BondGraph(len(numbers), first, second, np.zeros((m, 3), dtype=np.int64), np.zeros(m))
     metal = is_metal(numbers)
     unpaired = 0
     free, on_metal, charge = _free_valences(numbers, metal, graph)

@@ -118,18 +118,20 @@ class BuildingBlockRule:
 
     def _extract(self, frame: Frame, sites: Sequence[Site]) -> Fragment:
         core = _core(frame, _site_indices(frame.atoms, sites))
-        mantle, groups = self._surround(frame, core)
-        piece = assemble(frame, core, mantle, groups)
-        if self.max_atoms is not None and len(piece.atoms) > self.max_atoms:
-            raise ExtractionError(
-                f"The fragment has {len(piece.atoms)} atoms, more than max_atoms = {self.max_atoms}.",
-                where=_where(frame, core),
-                todo="Raise max_atoms or choose a smaller mantle.",
-            )
-        _check_contacts(piece, self.min_distance_factor, _where(frame, core))
-        charge, spin = _closed_shell(piece.atoms, piece.graph, _where(frame, core))
+        try:
+            mantle, groups = self._surround(frame, core)
+            piece = assemble(frame, core, mantle, groups)
+            if self.max_atoms is not None and len(piece.atoms) > self.max_atoms:
+                raise ExtractionError(
+                    f"The fragment has {len(piece.atoms)} atoms, more than max_atoms = {self.max_atoms}.",
+                    todo="Raise max_atoms or choose a smaller mantle.",
+                )
+            _check_contacts(piece, self.min_distance_factor)
+            charge, spin = _closed_shell(piece.atoms, piece.graph)
+        except ExtractionError as error:
+            where = "; ".join(part for part in (_describe(frame, core), error.where) if part)
+            raise ExtractionError(error.what, where=where, todo=error.todo) from error
         kinds = [frame.blocks.kinds[block] for block, _ in core]
-        n_core = int(piece.core.sum())
         return Fragment(
             atoms=piece.atoms,
             core=piece.core,
@@ -138,7 +140,7 @@ class BuildingBlockRule:
             rule=self.name,
             charge=charge,
             spin=spin,
-            kind=f"{'+'.join(sorted(kinds, key=BLOCK_KINDS.index))}:{formula(piece.atoms[:n_core])}",
+            kind=f"{'+'.join(sorted(kinds, key=BLOCK_KINDS.index))}:{_core_formula(frame, core)}",
         )
 
     def _surround(self, frame: Frame, core: Sequence[BlockImage]) -> tuple[list[BlockImage], list[GroupImage]]:
@@ -186,13 +188,12 @@ class WholeStructure:
             Atoms too close, a dangling valence, or metals with an open shell.
         """
         _site_indices(atoms, sites)
-        where = f"{formula(atoms)}, {len(atoms)} atoms"
         try:
             check_distances(atoms, factor=self.min_distance_factor)
             graph = bond_graph(atoms)
         except StructureError as error:
             raise ExtractionError(error.what, where=error.where, todo=error.todo) from error
-        _check_shells(atoms, where)
+        _check_shells(atoms)
         if atoms.pbc.any():
             dangling = unsaturated(atoms, graph)
             if dangling:
@@ -326,7 +327,14 @@ def _within(frame: Frame, start: BlockImage, radius: float) -> list[BlockImage]:
     return sorted(nearest, key=lambda key: (nearest[key], key))
 
 
-def _where(frame: Frame, core: Sequence[BlockImage]) -> str:
+def _core_formula(frame: Frame, core: Sequence[BlockImage]) -> str:
+    if len(core) == 1:
+        return frame.blocks.formulas[core[0][0]]
+    return formula(frame.atoms[np.concatenate([frame.blocks.members(block) for block, _ in core])])
+
+
+def _describe(frame: Frame, core: Sequence[BlockImage]) -> str:
+    """Where an error happened: the core and the frame."""
     names = ", ".join(
         f"{frame.blocks.kinds[b]} {frame.blocks.formulas[b]} (atoms {frame.blocks.members(b)[:4].tolist()}, …)"
         for b, _ in core
@@ -334,7 +342,7 @@ def _where(frame: Frame, core: Sequence[BlockImage]) -> str:
     return f"core {names} of {formula(frame.atoms)}, {len(frame.atoms)} atoms"
 
 
-def _check_contacts(piece: Piece, factor: float, where: str) -> None:
+def _check_contacts(piece: Piece, factor: float) -> None:
     """Refuses atoms closer than ``factor`` × the sum of covalent radii."""
     radii: FloatArray = COVALENT_RADII[piece.atoms.numbers]
     distance = pdist(piece.atoms.positions)
@@ -355,7 +363,6 @@ def _check_contacts(piece: Piece, factor: float, where: str) -> None:
     )
     raise ExtractionError(
         f"{len(bad)} pair(s) of atoms would be too close: {pairs}.",
-        where=where,
         todo="Two cuts that point at each other need a mantle that keeps what lies between them; for atoms of the "
         "parent, the frame itself is out of order.",
     )
@@ -366,27 +373,23 @@ def _name(piece: Piece, k: int) -> str:
     return f"{chemical_symbols[piece.atoms.numbers[k]]}{parent if parent >= 0 else ' (termination)'}"
 
 
-def _closed_shell(atoms: Atoms, graph: BondGraph, where: str) -> tuple[int, int]:
+def _closed_shell(atoms: Atoms, graph: BondGraph) -> tuple[int, int]:
     """Charge and spin of a fragment that must have a closed shell."""
-    _check_shells(atoms, where)
-    try:
-        charge, spin = count_electrons(atoms, graph)
-    except ExtractionError as error:
-        raise ExtractionError(error.what, where=f"{where}; fragment {error.where}", todo=error.todo) from error
+    _check_shells(atoms)
+    charge, spin = count_electrons(atoms, graph)
     if spin:
         raise ExtractionError(
             f"The fragment {formula(atoms)} with charge {charge:+d} has {spin} unpaired electron(s).",
-            where=where,
             todo="Look for a missing or extra hydrogen in the parent frame.",
         )
     return charge, spin
 
 
-def _check_shells(atoms: Atoms, where: str) -> None:
+def _check_shells(atoms: Atoms) -> None:
     open_shells = open_shell_metals(atoms)
     if open_shells:
         raise ExtractionError(
             f"The spin state of {', '.join(open_shells)} cannot be told from the structure: partly filled shell.",
-            where=where,
+            where=f"{formula(atoms)}, {len(atoms)} atoms",
             todo="This version labels closed-shell structures only.",
         )

@@ -1,0 +1,42 @@
+"""The cost model: against measured labels, and in the right order."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from clusterflow.label.cost import all_electrons, estimate_seconds, valence_electrons
+
+
+def test_valence_electrons():
+    assert valence_electrons(molecule("H2O")) == 8
+    assert valence_electrons(Atoms("Zn4O13C6H6")) == 4 * 12 + 13 * 6 + 6 * 4 + 6
+    assert [valence_electrons(Atoms(s)) for s in ("H", "He", "Ne", "Na", "Cl", "Br", "I", "Hf", "Pb")] == [
+        1, 2, 8, 1, 7, 7, 7, 4, 4,
+    ]  # fmt: skip
+    assert all_electrons(molecule("H2O")) == 10
+
+
+@pytest.mark.parametrize(
+    ("symbols", "extent", "vacuum", "measured"),
+    [  # core-seconds; extent of the bounding box in Å, chosen to give the volume of the measured one
+        ("C8H6O4", 4.66, 3.0, 8.9),
+        ("C8H6O4", 4.66, 4.0, 13.5),
+        ("Zn4O13C6H6", 9.4, 3.0, 29.3),
+        ("Zn4O13C6H6", 9.4, 4.0, 38.6),
+        ("Zr6O32C12H16", 10.1, 3.0, 62.2),
+    ],
+)
+def test_against_measurements(symbols, extent, vacuum, measured):
+    atoms = Atoms(symbols)
+    atoms.positions = np.random.default_rng(0).uniform(0, extent, (len(atoms), 3))
+    atoms.positions[0], atoms.positions[1] = 0.0, extent
+    assert estimate_seconds(atoms, vacuum=vacuum) == pytest.approx(measured, rel=0.2)
+
+
+def test_more_of_anything_costs_more():
+    water = molecule("H2O")
+    assert estimate_seconds(water, h=0.15) > estimate_seconds(water)
+    assert estimate_seconds(water, vacuum=6.0) > estimate_seconds(water)
+    cell = bulk("Cu", cubic=True)
+    assert estimate_seconds(cell.repeat(2)) > estimate_seconds(cell)
