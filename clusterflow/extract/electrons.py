@@ -88,7 +88,7 @@ def _pair(atoms: Atoms, graph: BondGraph) -> _Pairing:
 
 @lru_cache(maxsize=256)
 def _pair_topology(z: bytes, i: bytes, j: bytes) -> _Pairing:
-    """Depends on elements and bonds only, which the same block shares in all frames of a trajectory: hence the cache."""
+    """Depends on elements and bonds only, which a block keeps along a trajectory: hence the cache."""
     numbers, first, second = (np.frombuffer(data, dtype=np.int64) for data in (z, i, j))
     m = len(first)
     graph = BondGraph(len(numbers), first, second, np.zeros((m, 3), dtype=np.int64), np.zeros(m))

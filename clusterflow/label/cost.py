@@ -43,4 +43,4 @@ def estimate_seconds(atoms: Atoms, h: float = 0.2, vacuum: float = 3.0) -> float
         volume = float(np.prod(np.ptp(atoms.positions, axis=0) + 2.0 * vacuum))
     grid = 4.5e-5 * volume / h**3
     orbitals = 7.3 * (valence_electrons(atoms) / 156.0) ** 2.4
-    return 1.5 + grid + orbitals
+    return float(1.5 + grid + orbitals)

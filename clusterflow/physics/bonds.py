@@ -113,7 +113,7 @@ def bond_graph(atoms: Atoms) -> BondGraph:
     StructureError
         Positions or cell are not finite, or the cell has no volume.
     """
-    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    numbers: IntArray = np.asarray(atoms.numbers, dtype=np.int64)
     cutoffs = {}
     for a, b in combinations_with_replacement(sorted({int(z) for z in numbers}), 2):
         limit = _longest_bond(a, b)

@@ -224,7 +224,8 @@ def _check_ligands(
         ligand, donor = next(iter(bad.items()))
         raise StructureError(
             f"{len(bad)} ligand(s) bridge metals by a group that is not {' or '.join(a.name for a in ANCHORS)}: the "
-            f"first is {formula(atoms[np.flatnonzero(piece == ligand)])}, by atom {chemical_symbols[numbers[donor]]}{donor}.",
+            f"first is {formula(atoms[np.flatnonzero(piece == ligand)])}, by atom "
+            f"{chemical_symbols[numbers[donor]]}{donor}.",
             where=f"{formula(atoms)}, {len(atoms)} atoms, indices from 0",
             todo="This version cuts carboxylate frameworks only; keep the whole periodic structure as one label.",
         )
