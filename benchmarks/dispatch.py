@@ -20,14 +20,16 @@ from pathlib import Path
 import psutil
 
 from clusterflow.core.data import Task
+from clusterflow.core.frames import digest
 from clusterflow.core.protocols import Engine
+from clusterflow.execution import supervise
 from clusterflow.execution.machines import default_machine
 from clusterflow.execution.parsl_engine import ParslEngine
 from clusterflow.execution.serial_engine import SerialEngine
 from clusterflow.testing.fakes import run_toy
 
 
-def measure(make: Callable[[], Engine], tasks: int) -> dict[str, float]:
+def measure(make: Callable[[], Engine], folder: str, tasks: int) -> dict[str, float]:
     """Times in s (per task in ms), memory in MB."""
 
     def task(n: int) -> Task:
@@ -47,7 +49,7 @@ def measure(make: Callable[[], Engine], tasks: int) -> dict[str, float]:
         wait([engine.submit(task(n)) for n in range(tasks)])
         rate = tasks / (time.perf_counter() - start)
         memory = psutil.Process().memory_info().rss / 1e6
-        workers = sum(c.memory_info().rss for c in _pool_processes()) / 1e6
+        workers = sum(c.memory_info().rss for c in _pool_processes(folder)) / 1e6
         start = time.perf_counter()
     finally:
         engine.close()
@@ -62,10 +64,8 @@ def measure(make: Callable[[], Engine], tasks: int) -> dict[str, float]:
     }
 
 
-def _pool_processes() -> list[psutil.Process]:
-    from clusterflow.execution import supervise
-
-    return [psutil.Process(pid) for pid in supervise.marked("")]
+def _pool_processes(folder: str) -> list[psutil.Process]:
+    return [psutil.Process(pid) for pid in supervise.marked(digest(folder)[:16])]
 
 
 def main() -> None:
@@ -76,9 +76,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clusterflow-dispatch-") as folder:
         table = {
-            "serial": measure(lambda: SerialEngine(run_toy, folder), arguments.tasks),
+            "serial": measure(lambda: SerialEngine(run_toy, folder), folder, arguments.tasks),
             "parsl": measure(
-                lambda: ParslEngine(default_machine(), folder, run_toy, run_id="benchmark"), arguments.tasks
+                lambda: ParslEngine(default_machine(), folder, run_toy, run_id="benchmark"), folder, arguments.tasks
             ),
         }
     print(f"{'':44s}{'serial':>10s}{'parsl':>10s}")

@@ -2,8 +2,9 @@
 
     python benchmarks/labels.py fragments.extxyz out/ '{"h": 0.2}' '{"h": 0.2, "vacuum": 3.0}'
 
-Each JSON text changes fields of ``GPAWReference.quick()``; ``{"preset": "paper"}`` starts from the paper's level. Forces
-are compared with the first level of the list. CPU time (of the GPAW processes) is what wall time is on an idle machine.
+Each JSON text changes fields of ``GPAWReference.quick()``; ``{"preset": "paper"}`` starts from the paper's level.
+Forces are compared with the first level of the list. CPU time (of the GPAW processes) is what wall time is on an idle
+machine.
 """
 
 from __future__ import annotations

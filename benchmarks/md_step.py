@@ -4,8 +4,8 @@
     python benchmarks/md_step.py --model MODEL_FOLDER --structure mof5.extxyz
 
 The drivers take turns, so that a busy machine slows them all; the median of the rounds counts, for wall time and for
-the CPU time of this process. "potential alone" is the bare time of one prediction on a frame that moves: what is left is
-the driver's overhead.
+the CPU time of this process. "potential alone" is the bare time of one prediction on a frame that moves: what is left
+is the driver's overhead.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def forecast(config: Campaign) -> Forecast:
     schedule = config.explore.steps
     steps = sum(
         steps_for(i, first=schedule.first, growth=schedule.growth, maximum=schedule.maximum)
-        for i in range(1, config.stop.iterations + 1)
+        for i in range(config.stop.iterations)
     )
     return Forecast(
         level_of_theory=inputs.level_of_theory,

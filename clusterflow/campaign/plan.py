@@ -354,7 +354,7 @@ class _Walk:
         explore = self.config.explore
         counts = shares([s.weight for s in self.config.systems], explore.walkers)
         steps = steps_for(
-            iteration, first=explore.steps.first, growth=explore.steps.growth, maximum=explore.steps.maximum
+            iteration - 1, first=explore.steps.first, growth=explore.steps.growth, maximum=explore.steps.maximum
         )
         payloads: list[dict[str, Any]] = []
         for system, known, count in zip(self.config.systems, self.inputs.systems, counts, strict=True):

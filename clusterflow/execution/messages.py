@@ -98,10 +98,18 @@ def decode_answer(text: str) -> TaskResult:
     ClusterflowError
         The error that the answer holds instead.
     """
-    answer = json.loads(text)
-    if "error" in answer:
-        raise error_from_json(answer["error"])
-    return result_from_json(answer["result"])
+    try:
+        answer = json.loads(text)
+        if "error" not in answer:
+            return result_from_json(answer["result"])
+        error = error_from_json(answer["error"])
+    except (ValueError, TypeError, KeyError) as problem:
+        raise ExecutionError(
+            f"A worker's answer makes no sense: {type(problem).__name__}: {problem}.",
+            where=text[:500],
+            todo="This is a mistake in the function that ran the task: please report it.",
+        ) from problem
+    raise error
 
 
 def name_of(task: Task) -> str:

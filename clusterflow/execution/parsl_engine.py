@@ -24,7 +24,7 @@ from clusterflow.errors import ClusterflowError, ExecutionError
 from clusterflow.execution import supervise
 from clusterflow.execution.machines import LANES, Machine, ResolvedLane
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
-from clusterflow.execution.parsl_pool import ParslPool, PoolShape, quiet_parsl, to_clusterflow
+from clusterflow.execution.parsl_pool import ParslPool, PoolShape, log_to_file, to_clusterflow
 from clusterflow.execution.watchdog import OVERTIME, START_LIMIT, Progress, Watchdog
 from clusterflow.execution.worker import RunTask
 
@@ -98,8 +98,8 @@ class ParslEngine:
             ) from error
         self._me = f"{os.getpid()}:{supervise.start_ticks(os.getpid())}"
         self._mark = digest(str(self._folder))[:16]
+        self._stop_logging = log_to_file(self._place / "driver.log")
         _end_leftovers(self._mark)
-        self._unquiet = quiet_parsl(self._place / "driver.log")
         self._lock = threading.RLock()
         self._queue: list[_Job] = []
         self._running: list[_Job] = []
@@ -149,7 +149,7 @@ class ParslEngine:
         for job in running:
             self._settle(job, error=ExecutionError(f"Task {name_of(job.task)} was cancelled: the engine is closing."))
         self._watchdog.stop()
-        self._unquiet()
+        self._stop_logging()
 
     # -- sending ------------------------------------------------------------------------------------------------
 

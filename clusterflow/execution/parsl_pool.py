@@ -28,7 +28,8 @@ from clusterflow.execution.worker import GPUS, execute_remotely
 
 ADDRESS = "127.0.0.1"
 HEARTBEAT = 2  # s: how often Parsl looks for dead workers
-HEARTBEAT_THRESHOLD = 60  # s of silence; local deaths are seen at once by other means, so this can be patient
+HEARTBEAT_THRESHOLD = 1_000_000  # s of silence. Deaths on this computer are seen at once by other means; and a laptop
+# that slept must not find all its workers declared dead because the time of day has jumped.
 _POLL_MS = 200  # Parsl's idle loops; messages wake them at once
 _APPEAR = 60.0  # s until the supervisor of a pool must have shown itself
 _SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=@%,:-")
@@ -95,12 +96,10 @@ class ParslPool:
         WorkerLostError
             The pool is dead.
         """
-        from parsl.executors.errors import BadStateException, ParslError
-
         try:
             future: Future[str] = self._executor.submit(execute_remotely, {}, run, task, campaign, str(marker))
-        except (BadStateException, ParslError, OSError) as error:
-            raise self.lost(f"it takes no tasks: {error}") from error
+        except Exception as error:  # Parsl's and ZeroMQ's errors have no common base
+            raise self.lost(f"it takes no tasks: {type(error).__name__}: {error}") from error
         return future
 
     def dead(self) -> str:
@@ -285,22 +284,25 @@ def to_clusterflow(error: BaseException, pool: ParslPool) -> ClusterflowError:
     )
 
 
-def quiet_parsl(log_file: Path) -> Callable[[], None]:
-    """Sends what Parsl logs in this process to a file instead of the terminal; call the result to undo it."""
-    logger = logging.getLogger("parsl")
-    before = logger.propagate, logger.level
+def log_to_file(log_file: Path) -> Callable[[], None]:
+    """Sends what Parsl and the engine log in this process to a file instead of the terminal; call the result to undo
+    it."""
     handler = logging.FileHandler(log_file, delay=True, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("parsl", "clusterflow.execution")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
 
     def undo() -> None:
-        logger.removeHandler(handler)
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            if not logger.handlers:
+                logger.propagate = propagate
+                logger.setLevel(level)
         handler.close()
-        if not logger.handlers:
-            logger.propagate, level = before
-            logger.setLevel(level)
 
     return undo
 

@@ -330,9 +330,9 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     trajectory = explorer.explore(
         place.system(payload["system"]), potential, seed=payload["seed"], workdir=place.scratch
     )
-    frames = trajectory.frames if trajectory.steps_done > 0 else []
-    for a, t in zip(frames, trajectory.times, strict=False):
-        a.info.update({keys.SYSTEM: payload["system"], "time_fs": float(t)})
+    frames = trajectory.frames[1:]  # the first is the start, which every walker of the system shares
+    for a in frames:
+        a.info[keys.SYSTEM] = payload["system"]
         a.calc = None
     write_frames(place.out / "trajectory.extxyz", frames)
     return {

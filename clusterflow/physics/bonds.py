@@ -223,7 +223,7 @@ def _pairs(atoms: Atoms, cutoffs: dict[tuple[int, int], float]) -> tuple[IntArra
 def _nearest_of_hydrogen(numbers: IntArray, i: IntArray, j: IntArray, distance: FloatArray) -> BoolArray:
     """Mask of pairs after each hydrogen has kept only its nearest partner, heavy atoms before other hydrogens."""
     h_i, h_j = numbers[i] == 1, numbers[j] == 1
-    keep = ~(h_i | h_j)
+    keep: BoolArray = ~(h_i | h_j)
     to_heavy = np.flatnonzero(h_i ^ h_j)
     hydrogen = np.where(h_i, i, j)[to_heavy]
     order = np.lexsort((to_heavy, distance[to_heavy], hydrogen))

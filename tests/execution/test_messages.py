@@ -8,6 +8,7 @@ from clusterflow import errors
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.errors import ClusterflowError, ExecutionError
 from clusterflow.execution.messages import (
+    decode_answer,
     encode_task,
     error_from_json,
     error_to_json,
@@ -39,6 +40,12 @@ def test_every_error_class_arrives_as_it_was(cls):
 @pytest.mark.parametrize("name", ["Nonsense", "annotations", "_rebuild"])
 def test_unknown_error_class_is_not_looked_for_elsewhere(name):
     assert type(error_from_json({"class": name, "what": "x", "where": "", "todo": ""})) is ExecutionError
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"result": {"key": "k"}}', '{"result": null}', '{"error": {}}'])
+def test_answer_that_makes_no_sense_is_an_error_too(text):
+    with pytest.raises(ExecutionError, match="makes no sense"):
+        decode_answer(text)
 
 
 def test_payload_that_is_not_json():

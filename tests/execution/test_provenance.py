@@ -40,7 +40,8 @@ def test_only_listed_variables_are_kept():
 
 def test_nothing_heavy_is_imported():
     script = (
-        "import sys; from clusterflow.execution.provenance import environment; before = set(sys.modules); environment(); "
+        "import sys; from clusterflow.execution.provenance import environment; "
+        "before = set(sys.modules); environment(); "
         "heavy = {'torch', 'gpaw', 'openmm', 'parsl', 'nequip', 'sklearn', 'scipy'}; "
         "print(heavy & (set(sys.modules) - before))"
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -130,6 +131,21 @@ def test_a_barostat_move_costs_one_evaluation():
             dynamics.snapshot()
         assert evaluator.evaluations <= 100 + 20 + 1  # steps, moves, and the last snapshot
         dynamics.close()
+
+
+def test_walks_side_by_side_in_threads_do_not_mix_their_random_numbers(tmp_path):
+    explorer = OpenMMExplorer(300.0, 0.0, 60, barostat_interval=5, frame_interval=60)
+
+    def last(seed):
+        frame = explorer.explore(copper(), COPPER, seed=seed, workdir=tmp_path / str(seed)).frames[-1]
+        return frame.positions, frame.cell.array
+
+    alone = [last(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(last, (1, 2)))
+    for (a, cell_a), (b, cell_b) in zip(alone, together, strict=True):
+        assert np.array_equal(a, b)
+        assert np.array_equal(cell_a, cell_b)
 
 
 def test_constant_volume_does_not_touch_cell_orientation_or_images(tmp_path):

@@ -65,8 +65,8 @@ def test_nothing_outlives_the_driver(tmp_path, sent):
     folder = tmp_path / "label"
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(folder)], stderr=subprocess.DEVNULL)
     try:
-        assert _wait_until(lambda: any("gpaw_worker" in line for line in _naming(folder)), 30)
-        assert _wait_until((folder / "gpaw.txt").exists, 30)  # GPAW itself is running
+        assert _wait_until(lambda: any("gpaw_worker" in line for line in _naming(folder)), 60)
+        assert _wait_until((folder / "gpaw.txt").exists, 60)  # GPAW itself is running
         driver.send_signal(sent)
         assert driver.wait(timeout=15) != 0
         assert _wait_until(lambda: _naming(folder) == [], 15), _naming(folder)
