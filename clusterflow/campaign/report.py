@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
             wall_seconds=_elapsed(snapshot),
             core_seconds=status.core_hours * 3600.0,
             label_core_seconds=status.stages["label"].core_seconds,
-            driver_memory_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            driver_memory_MB=float((snapshot.finished or {}).get("driver_memory_MB", 0.0)),
         ),
         level_of_theory=str(snapshot.opened[-1].data["level_of_theory"]) if snapshot.opened else "",
         test_frames=len(snapshot.decisions.get("split/0", {}).get("test", [])),

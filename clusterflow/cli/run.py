@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -106,6 +107,11 @@ def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session
     return ParslEngine(machine, session.folder.root, run_task, run_id=run_id)
 
 
+def driver_memory_MB() -> float:  # noqa: N802 - the unit
+    """Peak memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _greet(session: Session, console: Console) -> None:
     verb = "resuming" if session.resumed else "new campaign"
     console.print(
@@ -118,7 +124,11 @@ def _greet(session: Session, console: Console) -> None:
 
 def _finish(session: Session, plan: Plan, console: Console) -> int:
     reason = plan.failed or plan.finished
-    session.snapshot.apply(session.journal.append("finished", reason=reason, failed=bool(plan.failed)))
+    session.snapshot.apply(
+        session.journal.append(
+            "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(driver_memory_MB())
+        )
+    )
     write_report(session.folder, session.snapshot)
     status = campaign_status(session.snapshot)
     if status.models:

@@ -112,11 +112,11 @@ def _pair_topology(z: bytes, i: bytes, j: bytes) -> _Pairing:
     for piece, partners in _pieces(graph.i[bond].tolist(), graph.j[bond].tolist()):
         donors = tuple(on_metal[piece].tolist())
         left = _leftover(tuple(free[piece].tolist()), partners, donors, tuple((numbers[piece] == 8).tolist()))
-        for k, rest in enumerate(left):
-            if rest and donors[k]:
-                charge -= rest
-            elif rest:
-                dangling.append(piece[k])
+        charge -= sum(rest for rest, donor in zip(left, donors, strict=True) if donor)
+        # Where a valence is left over in a conjugated piece is arbitrary: name the atoms that lack most neighbours.
+        bare = [k for k, donor in enumerate(donors) if not donor]
+        bare.sort(key=lambda k: (-free[piece[k]], -left[k], k))
+        dangling += [piece[k] for k in bare[: sum(left[k] > 0 for k in bare)]]
     return _Pairing(charge, unpaired, tuple(sorted(dangling)))
 
 

@@ -39,7 +39,14 @@ def _error(future: Future[TaskResult]) -> BaseException:
 
 def check_result_is_exact(engine: Engine, folder: Path) -> None:
     """Floats to the last bit, nesting, text beyond ASCII, None; tuples arrive as lists; the campaign's folder too."""
-    payload: dict[str, Any] = {"e": 0.1 + 0.2, "tiny": 5e-324, "list": [1, [2.5, "Å"]], "pair": (1, 2), "none": None, "yes": True}
+    payload: dict[str, Any] = {
+        "e": 0.1 + 0.2,
+        "tiny": 5e-324,
+        "list": [1, [2.5, "Å"]],
+        "pair": (1, 2),
+        "none": None,
+        "yes": True,
+    }
     task = toy("echo", **payload)
     result = engine.submit(task).result(timeout=WAIT)
     assert isinstance(result, TaskResult)
