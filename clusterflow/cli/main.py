@@ -181,11 +181,11 @@ def doctor(
 
     failed = 0
     for finding in examine(load_machine(machine), engine=not quick):
-        mark = "ok    " if finding.ok else "FAILED"
-        console.print(f"{mark} {finding.name} ({finding.seconds:.1f} s): {finding.seen}", markup=False, soft_wrap=True)
+        mark = "ok      " if finding.ok else "FAILED  " if finding.needed else "missing "
+        console.print(f"{mark}{finding.name} ({finding.seconds:.1f} s): {finding.seen}", markup=False, soft_wrap=True)
         if not finding.ok:
-            failed += 1
-            console.print(f"       next: {finding.todo}", markup=False, soft_wrap=True)
+            failed += finding.needed
+            console.print(f"         next: {finding.todo}", markup=False, soft_wrap=True)
     sys.exit(1 if failed else 0)
 
 

@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 STOPPED = 75
 """Exit code: stopped, and the next run resumes (EX_TEMPFAIL, which schedulers can be told to requeue)."""
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)  # in a file or a pipe there is no screen to fit
 errors = Console(stderr=True)
 
 

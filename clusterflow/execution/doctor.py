@@ -22,13 +22,15 @@ from clusterflow.execution.machines import Machine
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: what was done, whether it worked, what was seen, and what to do if it did not."""
+    """One check: what was done, whether it worked, what was seen, and what to do if it did not; ``needed`` is false for
+    parts that not every campaign uses."""
 
     name: str
     ok: bool
     seen: str
     todo: str = ""
     seconds: float = 0.0
+    needed: bool = True
 
 
 def examine(machine: Machine, *, engine: bool = True) -> Iterator[Finding]:
@@ -57,17 +59,17 @@ def examine(machine: Machine, *, engine: bool = True) -> Iterator[Finding]:
             )
         )
     for name, check, todo in checks:
-        yield _try(name, check, todo)
+        yield _try(name, check, todo, needed=check is not _mpi)
 
 
-def _try(name: str, check: Callable[[Path], str], todo: str) -> Finding:
+def _try(name: str, check: Callable[[Path], str], todo: str, *, needed: bool) -> Finding:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="clusterflow-doctor-") as scratch:
         try:
             seen, ok = check(Path(scratch)), True
         except Exception as error:  # a doctor reports every failure and goes on to the next patient
             seen, ok = f"{type(error).__name__}: {error}", False
-    return Finding(name, ok, seen, "" if ok else todo, time.perf_counter() - began)
+    return Finding(name, ok, seen, "" if ok else todo, time.perf_counter() - began, needed)
 
 
 def _gpaw(scratch: Path) -> str:

@@ -177,14 +177,16 @@ def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tup
 def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, graph: BondGraph) -> None:
     """Pairs every centre that has two or more terminal oxygens (carboxylate, nitro, sulfonate) with them, in place.
 
-    Those that no metal holds come first, so that the charge is left where a metal is.
+    Those that no metal holds come first, so that the charge is left where a metal is. Two oxygens that are both held by
+    metals are a carboxylate that lost its rest, not CO2: the carbon keeps a dangling valence.
     """
     oxo = (numbers == 8) & (free == 1)
     arms = oxo[graph.j] & (free[graph.i] > 0) & ~oxo[graph.i]
     centres, count = np.unique(graph.i[arms], return_counts=True)
     for centre in centres[count >= 2].tolist():
         oxygens = [k for k in graph.neighbours(centre).tolist() if oxo[k]]
-        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[: int(free[centre])]:
+        most = 1 if numbers[centre] == 6 and on_metal[oxygens].all() else int(free[centre])
+        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[:most]:
             free[k] -= 1
             free[centre] -= 1
 

@@ -92,8 +92,8 @@ class GPAWReference:
     @classmethod
     def quick(cls, **changes: Any) -> GPAWReference:
         """lcao dzp, h 0.2 Å, PBE, vacuum 3 Å, no Poisson vacuum, no D3: for tutorials and tests of a workflow on a
-        laptop. Its forces differ by 0.02–0.03 eV/Å (rms) from h 0.175 Å and by 0.01 from a large box;
-        docs/concepts/labels.md has the table."""
+        laptop. Forces of a distorted fragment differ by 0.4 eV/Å (rms, a tenth of their size) from fd or pw, because
+        the basis is small; docs/concepts/labels.md has the table."""
         return cls(
             **{
                 "mode": "lcao",

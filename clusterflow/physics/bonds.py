@@ -21,12 +21,12 @@ from clusterflow.core.data import BoolArray, FloatArray, IntArray
 from clusterflow.errors import StructureError
 from clusterflow.physics.elements import COVALENT_RADII, is_metal
 
-COVALENT_FACTOR = 1.30
-"""Longest bond between two non-metals, in sums of covalent radii."""
+COVALENT_FACTOR = 1.38
+"""Longest bond between two non-metals, in sums of covalent radii (C–C: 2.10 Å)."""
 METAL_FACTOR = 1.30
 """Longest bond between a metal and a donor atom."""
-HYDROGEN_FACTOR = 1.50
-"""Longest bond of hydrogen; generous, since hydrogen keeps its nearest partner only."""
+HYDROGEN_FACTOR = 1.65
+"""Longest bond of hydrogen (O–H: 1.60 Å); generous, since hydrogen keeps its nearest partner only."""
 PEROXIDE_FACTOR = 1.25
 """Longest bond between two atoms of O or F, whose non-bonded contacts in carboxylates are as short as 2.0 Å."""
 STRETCHED = 1.12

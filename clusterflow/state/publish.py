@@ -33,6 +33,12 @@ MANIFEST: Final = "manifest.json"
 TEMPORARY: Final = ".tmp-"
 """Names that begin so are unfinished; they may be deleted when nothing runs."""
 
+REMEDY: Final = (
+    "Restore it from a backup. Without one: move it and journal.jsonl out of the run folder and run again; everything "
+    "else that is published is found again, and only this is computed anew."
+)
+"""What to do about a published file or folder that is damaged or lost."""
+
 _NO_LINK = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _STALE_CLAIM = 30.0  # s after which a claim whose owner died in mid-rename is broken
 _CHUNK = 1 << 20
@@ -88,7 +94,7 @@ def read_json(path: Path) -> Any:
         raise StateError(
             f"There is no file '{Path(path).name}'.",
             where=str(path),
-            todo="It was moved or deleted, or never published.",
+            todo=f"It was moved or deleted, or never published. {REMEDY}",
         ) from None
     except OSError as error:
         raise storage_error(error, path, "read") from error
@@ -114,8 +120,7 @@ def decode(raw: bytes, path: Path) -> Any:
     raise StateError(
         f"'{path.name}' is damaged: {reason}.",
         where=str(path),
-        todo="Restore it from a backup, or move it away: what it held will be computed again. If this happens more "
-        "than once, suspect the disk.",
+        todo=f"{REMEDY} If this happens more than once, suspect the disk.",
     )
 
 
@@ -204,7 +209,7 @@ def verify_folder(final: Path) -> Mapping[str, str]:
         raise StateError(
             f"There is no published result '{final.name}'.",
             where=str(final),
-            todo="It was moved or deleted: put it back, or resume the campaign to have it computed again.",
+            todo=f"It was moved or deleted. {REMEDY}",
         )
     files = read_json(final / MANIFEST)["files"]
     wrong = []
@@ -226,7 +231,7 @@ def verify_folder(final: Path) -> Mapping[str, str]:
             f"The published result '{final.name}' is damaged: {'; '.join(wrong[:5])}"
             + (f"; and {len(wrong) - 5} more." if len(wrong) > 5 else "."),
             where=str(final),
-            todo="Restore it from a backup, or move the whole folder away: it will be computed again.",
+            todo=REMEDY,
         )
     return {name: known["sha256"] for name, known in files.items()}
 

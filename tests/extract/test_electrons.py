@@ -77,6 +77,7 @@ RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)]
         ("ZnOCOH", [(0, 1), (1, 2), (2, 3), (2, 4)], None),  # formate, free oxygen: the charge is on the bound one
         ("ZnOCOHZn", [(0, 1), (1, 2), (2, 3), (2, 4), (3, 5)], 3),  # bridging formate
         ("ZnOCO", [(0, 1), (1, 2), (2, 3)], 2),  # CO2 on an open site
+        ("ZnOCOZn", [(0, 1), (1, 2), (2, 3), (3, 4)], None),  # carboxylate without its rest
         ("ZnOCOO", [(0, 1), (1, 2), (2, 3), (2, 4)], None),  # carbonate needs both charged oxygens on a metal
         ("ZnNHHH", [(0, 1), (1, 2), (1, 3), (1, 4)], 2),  # ammine
         ("C4N2H4Zn2", [*PYRAZINE, (0, 6), (1, 7), (2, 8), (3, 9), (4, 10), (5, 11)], 4),
@@ -89,7 +90,7 @@ RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)]
     ],
     ids=[
         "oxide", "oxide-Zr", "hydroxide", "water", "chloride", "fluoride", "formate", "formate-bridge", "CO2",
-        "carbonate", "ammine", "pyrazine", "imidazolate", "catecholate", "phenolate", "sulfonate", "ammonium",
+        "torn-carboxylate", "carbonate", "ammine", "pyrazine", "imidazolate", "catecholate", "phenolate", "sulfonate", "ammonium",
         "borate",
     ],
 )  # fmt: skip
