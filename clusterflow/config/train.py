@@ -39,6 +39,10 @@ class Stage(Section):
 
     max_epochs: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0, lt=1)
+    """0.004 for the final model (SI 2), 0.008 within the campaign."""
+    schedule: Literal["plateau", "cosine"] | None = None
+    """`plateau` (SI 2) lowers the learning rate when the validation loss stalls; `cosine` along half a cosine over
+    `max_epochs`, for trainings whose length is fixed beforehand."""
     time_limit: Duration | None = None
     """Stops cleanly at the best epoch so far. Not deterministic: prefer `max_epochs` where it matters."""
 
@@ -51,7 +55,6 @@ class NequIP(Section):
     validation_fraction: float = Field(0.2, gt=0, lt=0.9)
     """Of the labels that are not in the test set (80/20 in the paper)."""
     batch_size: int = Field(5, ge=1)
-    learning_rate: float = Field(0.004, gt=0, lt=1)
     force_weight: float = Field(1.0, ge=0)
     energy_weight: float = Field(100.0, ge=0)
     """Per-atom energy and force mean squared errors, 100 : 1."""
@@ -76,10 +79,9 @@ class NequIP(Section):
         base = NequIPTrainingSettings.relaxed() if final else NequIPTrainingSettings.aggressive()
         stage = self.final if final else self.intermediate
         given = {k: v for k in type(stage).model_fields if (v := getattr(stage, k)) is not None}
-        rate = given.pop("learning_rate", self.learning_rate) * damping
+        given["learning_rate"] = given.get("learning_rate", base.learning_rate) * damping
         return replace(
             base,
-            learning_rate=rate,
             batch_size=self.batch_size,
             force_weight=self.force_weight,
             energy_weight=self.energy_weight,

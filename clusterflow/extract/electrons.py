@@ -101,7 +101,7 @@ def _pair_topology(z: bytes, i: bytes, j: bytes) -> _Pairing:
         handled[members] = True
         unpaired += spin
     free = np.where(handled, 0, free)
-    _pair_oxo_centres(free, numbers, on_metal, graph)
+    dangling += _pair_oxo_centres(free, numbers, on_metal, graph)
     open_ = free > 0
     bond = open_[graph.i] & open_[graph.j] & (graph.i != graph.j)
     paired = np.zeros(len(numbers), dtype=bool)
@@ -174,21 +174,25 @@ def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tup
     return found
 
 
-def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, graph: BondGraph) -> None:
+def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, graph: BondGraph) -> list[int]:
     """Pairs every centre that has two or more terminal oxygens (carboxylate, nitro, sulfonate) with them, in place.
 
-    Those that no metal holds come first, so that the charge is left where a metal is. Two oxygens that are both held by
-    metals are a carboxylate that lost its rest, not CO2: the carbon keeps a dangling valence.
+    Those that no metal holds come first, so that the charge is left where a metal is. CO2 with both oxygens on
+    metals is rather a carboxylate that lost its rest: such carbons are returned, they have a dangling valence.
     """
+    torn = []
     oxo = (numbers == 8) & (free == 1)
     arms = oxo[graph.j] & (free[graph.i] > 0) & ~oxo[graph.i]
     centres, count = np.unique(graph.i[arms], return_counts=True)
     for centre in centres[count >= 2].tolist():
         oxygens = [k for k in graph.neighbours(centre).tolist() if oxo[k]]
-        most = 1 if numbers[centre] == 6 and on_metal[oxygens].all() else int(free[centre])
-        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[:most]:
+        if numbers[centre] == 6 and free[centre] == 2 and on_metal[oxygens].all():
+            torn.append(centre)
+            oxygens, free[centre] = oxygens[:1], 1
+        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[: int(free[centre])]:
             free[k] -= 1
             free[centre] -= 1
+    return torn
 
 
 def _pieces(i: list[int], j: list[int]) -> list[tuple[list[int], tuple[tuple[int, ...], ...]]]:

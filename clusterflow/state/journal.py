@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import JournalError, StateError
-from clusterflow.state.publish import fsync_folder, storage_error, write_all, write_durably
+from clusterflow.state.disk import fsync_folder, make_folder, storage_error, write_all, write_durably
 
 FORMAT: Final = 1
 """Format of the lines; the first event, of kind "journal", carries it."""
@@ -96,7 +96,7 @@ class Journal:
         if guard is not None:
             guard()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             new = not path.exists()
             raw = b"" if new else path.read_bytes()
             events, good = _verify(raw, path)

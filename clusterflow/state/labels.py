@@ -25,7 +25,8 @@ from ase import Atoms
 from clusterflow.core.data import Label, Prediction
 from clusterflow.core.frames import atoms_from_json, atoms_to_json, content_hash, digest
 from clusterflow.errors import StateError
-from clusterflow.state.publish import REMEDY, publish_json, read_json, set_aside, storage_error
+from clusterflow.state.disk import storage_error
+from clusterflow.state.publish import REMEDY, publish_json, read_json, set_aside
 
 METHOD_VERSION: Final = 1
 """Raise it when the same input would give another label (a mended mistake in how a level of theory is run)."""

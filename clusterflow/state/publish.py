@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from clusterflow.core.frames import canonical_json
 from clusterflow.errors import StateError
+from clusterflow.state.disk import fsync_file, fsync_folder, make_folder, storage_error, write_durably
 
 FORMAT: Final = 1
 """Format number of published JSON files; a reader refuses a newer one."""
@@ -131,7 +132,7 @@ def publish_bytes(path: Path, data: bytes) -> bool:
     try:
         if path.exists():
             return False
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_durably(temporary, data)
         won = _give_name(temporary, path)
         fsync_folder(path.parent)
@@ -181,14 +182,14 @@ def publish_folder(tmp: Path, final: Path) -> bool:
         for file in _files(tmp):
             if file.name == MANIFEST and file.parent == tmp:
                 continue
-            _fsync_file(file)
+            fsync_file(file)
             files[file.relative_to(tmp).as_posix()] = _fingerprint(file)
         manifest = tmp / MANIFEST
         manifest.unlink(missing_ok=True)
         write_durably(manifest, encode({"files": files}))
         for folder in [tmp, *(p for p in tmp.rglob("*") if p.is_dir())]:
             fsync_folder(folder)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         return _move_folder(tmp, final)
     except OSError as error:
         raise storage_error(error, final, "written") from error
@@ -239,7 +240,7 @@ def verify_folder(final: Path) -> Mapping[str, str]:
 def set_aside(path: Path, folder: Path) -> Path:
     """Moves a damaged file or folder into ``folder`` for inspection, under a name that is free; returns where it is."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for number in range(10_000):
             target = folder / (path.name if number == 0 else f"{path.stem}.{number}{path.suffix}")
             if not target.exists():
@@ -252,64 +253,7 @@ def set_aside(path: Path, folder: Path) -> Path:
     raise StateError(f"'{folder}' holds 10000 files called '{path.name}'.", where=str(folder), todo="Empty it.")
 
 
-# -- the disk -----------------------------------------------------------------------------------------------------
-
-
-def storage_error(error: OSError, path: Path, what: str) -> StateError:
-    """The `StateError` for an OSError: what the disk said, with numbers, and what to do."""
-    path = Path(path)
-    number = error.errno
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        reason = "no space left on the disk" if number == errno.ENOSPC else "the disk quota is used up"
-        todo = "Free some space (or have the quota raised), then run the same command again: it resumes."
-    elif number == errno.EFBIG:
-        reason, todo = "the file would be larger than allowed here", "Raise the limit (`ulimit -f`) and run again."
-    elif number == errno.EROFS:
-        reason, todo = "the file system is read-only", "Mount it writable, or choose another run folder."
-    elif number in (errno.EACCES, errno.EPERM):
-        reason, todo = "permission denied", "Give yourself write access to that folder, or choose another run folder."
-    elif number in (errno.EIO, errno.ESTALE):
-        reason, todo = "the disk or its server reports an error", "Check the disk or the mount before you run again."
-    else:
-        reason = (error.strerror or str(error) or type(error).__name__).lower()
-        todo = "Check that the folder exists and can be written, then run again."
-    return StateError(f"'{path.name}' could not be {what}: {reason}.", where=f"{path}{_free(path)}", todo=todo)
-
-
-def _free(path: Path) -> str:
-    for folder in (path, *path.parents):
-        with contextlib.suppress(OSError):
-            return f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)"
-    return ""
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Creates a file that must not exist, with this content, on the disk and not only in memory."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """All of the data: the operating system may take it in parts."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def fsync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable. File systems that cannot do that for folders say EINVAL: they need not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)
+# -- names ----------------------------------------------------------------------------------------------------------
 
 
 def _temporary(path: Path) -> Path:
@@ -378,7 +322,7 @@ def _move_folder(tmp: Path, final: Path) -> bool:
         try:
             shutil.copytree(tmp, near)
             for file in _files(near):
-                _fsync_file(file)
+                fsync_file(file)
             for folder in [near, *(p for p in near.rglob("*") if p.is_dir())]:
                 fsync_folder(folder)
             verify_folder(near)
@@ -414,11 +358,3 @@ def _fingerprint(file: Path) -> dict[str, Any]:
             h.update(chunk)
             size += len(chunk)
     return {"bytes": size, "sha256": h.hexdigest()}
-
-
-def _fsync_file(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

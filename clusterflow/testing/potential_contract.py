@@ -100,7 +100,8 @@ def check_trainer(
     """Asserts the contract of `Trainer` on labelled frames.
 
     Equal arguments give an equal model, another seed another one; the model that is returned can be loaded; a warm
-    start is not much worse on the validation set than its start model; a finished training is not repeated; bad data are refused.
+    start is not much worse on the validation set than its start model; a finished training is not repeated; bad data
+    are refused.
     """
     first = make().train(training, validation, start=None, seed=7, workdir=workdir / "first")
     twin = make().train(training, validation, start=None, seed=7, workdir=workdir / "twin")

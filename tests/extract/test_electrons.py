@@ -90,8 +90,8 @@ RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)]
     ],
     ids=[
         "oxide", "oxide-Zr", "hydroxide", "water", "chloride", "fluoride", "formate", "formate-bridge", "CO2",
-        "torn-carboxylate", "carbonate", "ammine", "pyrazine", "imidazolate", "catecholate", "phenolate", "sulfonate", "ammonium",
-        "borate",
+        "torn-carboxylate", "carbonate", "ammine", "pyrazine", "imidazolate", "catecholate", "phenolate",
+        "sulfonate", "ammonium", "borate",
     ],
 )  # fmt: skip
 def test_charges_of_groups_on_metals(symbols: str, bonds: list[tuple[int, int]], charge: int | None) -> None:

@@ -152,10 +152,8 @@ def test_old_owner_is_fenced_off(tmp_path):
 
 
 def test_deleted_or_replaced_lease_is_noticed(tmp_path):
-    import shutil
-
     with Lease.acquire(tmp_path) as old:
-        shutil.rmtree(tmp_path / "lease")
+        (tmp_path / "lease").rename(tmp_path / "gone")
         with pytest.raises(LeaseError, match="was deleted"):
             old.check()
         with Lease.acquire(tmp_path) as new:

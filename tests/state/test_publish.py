@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from clusterflow.errors import StateError
-from clusterflow.state import publish
+from clusterflow.state.disk import storage_error
 from clusterflow.state.publish import (
     MANIFEST,
     TEMPORARY,
@@ -390,7 +390,7 @@ def test_file_size_limit_is_reported_as_such(tmp_path):
     ],
 )
 def test_disk_errors_say_what_to_do(tmp_path, number, message):
-    error = publish.storage_error(OSError(number, os.strerror(number)), tmp_path / "x.json", "written")
+    error = storage_error(OSError(number, os.strerror(number)), tmp_path / "x.json", "written")
     assert message in error.what
     assert error.todo
 

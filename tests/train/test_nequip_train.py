@@ -162,7 +162,7 @@ def test_divergence_is_an_error_with_numbers(frames, tiny_settings, quick, tmp_p
     ("change", "reason"),
     [
         ({"stop_patience": 2, "min_delta": 1e6}, "no improvement"),
-        ({"plateau_patience": 0, "learning_rate": 1e-12, "learning_rate_floor": 0.9e-12}, "learning rate"),
+        ({"plateau_patience": 0, "learning_rate": 2e-7, "learning_rate_floor": 1.9e-7}, "learning rate"),
         ({"time_limit": 1e-6}, "time limit"),
     ],
 )
