@@ -43,6 +43,8 @@ from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
 
+_TRIES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
@@ -143,7 +145,6 @@ def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Work
     """Each fragment has a perturbed frame of its own; systems by weight, kinds of block in turn."""
     from clusterflow.extract.rules import WholeStructure
     from clusterflow.physics.building_blocks import find_blocks
-    from clusterflow.structures.perturbation import perturb
 
     rule = section(Extract, payload["extract"]).build()
     systems = payload["systems"]
@@ -158,24 +159,39 @@ def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Work
             names = sorted(groups)
             rng = np.random.default_rng(derive_seed(payload["seed"], purpose, system["name"]))
             for number in range(count):
-                frame = perturb(
-                    atoms,
-                    displacement=float(rng.uniform(*settings.displacement)),
-                    strain=settings.strain,
-                    rng=rng,
-                )
-                seed_atom = int(rng.choice(groups[names[number % len(names)]]))
-                fragment = rule.extract(frame, [Site(content_hash(frame), seed_atom)])
+                fragment, frame = _cut_perturbed(atoms, groups[names[number % len(names)]], rule, settings, rng)
                 info = {keys.SYSTEM: system["name"], keys.FRAME: content_hash(frame), keys.ITERATION: 0}
                 fragments.append(fragment_to_atoms(fragment, **info))
                 sets.append(purpose)
     return fragments, sets
 
 
+def _cut_perturbed(
+    atoms: Atoms, candidates: Sequence[int], rule: Any, settings: Perturbed, rng: np.random.Generator
+) -> tuple[Fragment, Atoms]:
+    """A fragment of a randomly perturbed structure, and that structure; a perturbation too wild to cut is drawn again."""
+    from clusterflow.structures.perturbation import perturb
+
+    for _ in range(_TRIES):
+        displacement = float(rng.uniform(*settings.displacement))
+        frame = perturb(atoms, displacement=displacement, strain=settings.strain, rng=rng)
+        try:
+            return rule.extract(frame, [Site(content_hash(frame), int(rng.choice(candidates)))]), frame
+        except ExtractionError as error:
+            last = error
+    raise ExtractionError(
+        f"{_TRIES} perturbed structures in a row gave no fragment; the last one: {last.what}",
+        where=last.where,
+        todo="Lower `start.displacement` and `start.strain`, or relax the structure first.",
+    )
+
+
 def _kinds_of_blocks(blocks: Any) -> dict[str, list[int]]:
     """One atom of every block, grouped by kind and formula, so that rare blocks are not drowned by common ones."""
     groups: dict[str, list[int]] = {}
     for block, (kind, formula) in enumerate(zip(blocks.kinds, blocks.formulas, strict=True)):
+        if blocks.infinite[block]:  # a rod or sheet: no finite fragment has it as its core
+            continue
         groups.setdefault(f"{kind}:{formula}", []).append(int(blocks.members(block)[0]))
     return groups
 
@@ -349,6 +365,9 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 
 def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Scores the pool of frames, ranks building blocks, cuts the best into fragments that are not known yet."""
+    from clusterflow.extract.rules import WholeStructure
+    from clusterflow.selection.frames import FrameSelector
+
     potential = _potential(payload["model"], place)
     density = _density(payload["mixture"], potential, place)
     frames: list[Atoms] = []
@@ -359,10 +378,10 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     features = [potential.features(a) for a in frames]
     scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
     rng = np.random.default_rng(payload["seed"])
-    selector = section(Select, payload["select"]).build()
+    rule = section(Extract, payload["extract"]).build()
+    selector = FrameSelector() if isinstance(rule, WholeStructure) else section(Select, payload["select"]).build()
     # More than the budget, since some candidates will be duplicates or cannot be cut.
     sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
-    rule = section(Extract, payload["extract"]).build()
     kept, refused = _cut(frames, sites, rule, place.known_fragments(payload["known"]), payload["budget"])
     by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
     annotated = []
