@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from clusterflow.campaign.inputs import gather_inputs
-from clusterflow.campaign.plan import shares
+from clusterflow.campaign.split import shares
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.extract import Whole
 from clusterflow.config.label import GPAW

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.convergence import IterationRecord, stop_reason
-from clusterflow.campaign.split import split_validation
+from clusterflow.campaign.split import shares, split_validation
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
 from clusterflow.config.systems import NPT
@@ -396,21 +396,6 @@ class _Walk:
         self.out.final_model = model
         self.out.stage = "finished"
         self.out.finished = reason
-
-
-def shares(weights: Sequence[float], total: int) -> list[int]:
-    """Splits ``total`` by weight (largest remainder), at least one each."""
-    total = max(total, len(weights))
-    exact = [w / sum(weights) * total for w in weights]
-    counts = [max(1, int(x)) for x in exact]
-    order = sorted(range(len(weights)), key=lambda i: (counts[i] - exact[i], i))
-    for i in order:
-        if sum(counts) >= total:
-            break
-        counts[i] += 1
-    while sum(counts) > total:
-        counts[counts.index(max(counts))] -= 1
-    return counts
 
 
 def _without_path(start: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training and validation split, a pure function of label keys and seed."""
+"""Dividing things: labels into training and validation, walkers among systems. Pure functions."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def split_validation(
     want = max(0, min(want, most))
     chosen = set(sorted(keys, key=lambda k: digest(str(seed), k))[:want])
     return [k for k in keys if k not in chosen], [k for k in keys if k in chosen]
+
+
+def shares(weights: Sequence[float], total: int) -> list[int]:
+    """Splits ``total`` by weight (largest remainder), at least one each."""
+    total = max(total, len(weights))
+    exact = [w / sum(weights) * total for w in weights]
+    counts = [max(1, int(x)) for x in exact]
+    order = sorted(range(len(weights)), key=lambda i: (counts[i] - exact[i], i))
+    for i in order:
+        if sum(counts) >= total:
+            break
+        counts[i] += 1
+    while sum(counts) > total:
+        counts[counts.index(max(counts))] -= 1
+    return counts

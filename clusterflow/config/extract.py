@@ -42,7 +42,7 @@ class BuildingBlocks(Section):
 
     kind: Literal["building_blocks"] = "building_blocks"
     mantle: dict[Literal["node", "linker", "molecule"], Mantle] = Field(default_factory=dict)
-    """What surrounds the core, per kind of core block: `none`, `neighbours` (first-neighbour blocks, the default: SI 6),
+    """What surrounds the core, per kind of core block: `none`, `neighbours` (first-neighbour blocks: default, SI 6),
     `anchors` (only the groups that bind it), `2 shells`, or a radius such as `4 Å`."""
     min_distance_factor: float = Field(0.55, gt=0, lt=1)
     """No two atoms of a fragment closer than this fraction of the sum of their covalent radii."""

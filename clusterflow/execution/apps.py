@@ -20,7 +20,8 @@ from typing import Any
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, ScienceError, StateError
 from clusterflow.execution.messages import result_to_json, task_from_json
-from clusterflow.execution.stages import STAGES, Workplace, label, label_summary
+from clusterflow.execution.stages import STAGES, label, label_summary
+from clusterflow.execution.workplace import Workplace
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import publish_folder, publish_json, read_json

@@ -10,222 +10,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from pydantic import TypeAdapter
 
 from clusterflow.config.explore import Explore
 from clusterflow.config.extract import Extract
 from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
 from clusterflow.config.selection import Select
-from clusterflow.config.start import Dataset, Perturbed, Start
 from clusterflow.config.train import Train
 from clusterflow.core import keys
-from clusterflow.core.data import Fragment, Label, Prediction, Site
+from clusterflow.core.data import Fragment, Label, Site
 from clusterflow.core.frames import (
     content_hash,
-    digest,
-    fragment_from_atoms,
     fragment_to_atoms,
     read_frames,
     read_optional_frames,
-    with_label,
     write_frames,
 )
-from clusterflow.core.seeds import derive_seed
 from clusterflow.errors import ExtractionError, StateError
-from clusterflow.state.fragments import annotated_fragments
-from clusterflow.state.labels import LabelStore, label_key
-from clusterflow.state.layout import CampaignFolder
-
-_TRIES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """Where a stage works: the campaign's folder, a scratch folder of its own, and the folder of files to publish."""
-
-    folder: CampaignFolder
-    scratch: Path
-    out: Path
-    threads: int = 1
-
-    @property
-    def labels(self) -> LabelStore:
-        return LabelStore(self.folder.labels)
-
-    def result(self, kind: str, key: str) -> Path:
-        """Published files of an earlier task.
-
-        Raises
-        ------
-        StateError
-            They are not there.
-        """
-        path = self.folder.result(kind, key)
-        if not path.is_dir():
-            raise StateError(
-                f"The result of {kind} {key[:16]} is missing, although the journal says it is done.",
-                where=str(path),
-                todo="Restore the folder from a backup, or start the campaign anew with the same labels folder.",
-            )
-        return path
-
-    def system(self, name: str) -> Atoms:
-        """The built structure of a system."""
-        return read_frames(self.folder.inputs / f"{name}.extxyz")[0]
-
-    def known_fragments(self, label_keys: Sequence[str]) -> list[Fragment]:
-        """Fragments of this campaign that have been asked for already."""
-        wanted = set(label_keys)
-        return [
-            fragment_from_atoms(a)
-            for key, a in annotated_fragments(self.folder).items()
-            if key in wanted and keys.REGION in a.arrays
-        ]
-
-    def labelled(self, label_keys: Sequence[str]) -> list[Atoms]:
-        """Annotated and labelled frames, in the order given."""
-        store, annotated = self.labels, annotated_fragments(self.folder)
-        frames = []
-        for key in label_keys:
-            found = store.get(key)
-            if found is None:
-                raise StateError(
-                    f"Label {key[:16]} is missing from the label store.",
-                    where=str(self.folder.labels),
-                    todo="Restore the labels folder from a backup; labels that are lost must be computed again.",
-                )
-            frames.append(with_label(annotated.get(key, found[0]), found[1], **{keys.LABEL: key}))
-        return frames
-
-
-def section(kind: Any, data: Mapping[str, Any]) -> Any:
-    """A configuration section (or a union of them) from its JSON form."""
-    return TypeAdapter(kind).validate_python(data)
-
-
-def start(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
-    """Starting fragments: cut from perturbed structures, or the frames of a seed dataset."""
-    settings: Perturbed | Dataset
-    if payload["start"]["kind"] == "dataset":
-        settings = section(Start, {**payload["start"], "file": str(place.folder.inputs / "dataset.extxyz")})
-        assert isinstance(settings, Dataset)
-        fragments, sets = _from_dataset(settings, payload, place)
-    else:
-        settings = section(Start, payload["start"])
-        assert isinstance(settings, Perturbed)
-        fragments, sets = _from_perturbed(settings, payload, place)
-    write_frames(place.out / "fragments.extxyz", fragments)
-    return {"fragments": _describe(fragments, payload["level_of_theory"], sets)}
-
-
-def _describe(fragments: Sequence[Atoms], level: str, sets: Sequence[str]) -> list[dict[str, Any]]:
-    """The summary's entry for each fragment, by which the plan knows it."""
-    return [
-        {
-            "label_key": label_key(
-                a, level_of_theory=level, charge=int(a.info[keys.CHARGE]), spin=int(a.info[keys.SPIN])
-            ),
-            "system": str(a.info.get(keys.SYSTEM, "")),
-            "kind": str(a.info.get(keys.KIND, "")),
-            "n_atoms": len(a),
-            "set": s,
-        }
-        for a, s in zip(fragments, sets, strict=True)
-    ]
-
-
-def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Workplace) -> tuple[list[Atoms], list[str]]:
-    """Each fragment has a perturbed frame of its own; systems by weight, kinds of block in turn."""
-    from clusterflow.extract.rules import WholeStructure
-    from clusterflow.physics.building_blocks import find_blocks
-
-    rule = section(Extract, payload["extract"]).build()
-    systems = payload["systems"]
-    weights = np.array([s["weight"] for s in systems], dtype=float)
-    fragments: list[Atoms] = []
-    sets: list[str] = []
-    for purpose, wanted in (("test", settings.test_fragments), ("train", settings.fragments)):
-        counts = np.diff(np.round(np.concatenate([[0], np.cumsum(weights / weights.sum())]) * wanted)).astype(int)
-        for system, count in zip(systems, counts, strict=True):
-            atoms = place.system(system["name"])
-            groups = {"whole": [0]} if isinstance(rule, WholeStructure) else _kinds_of_blocks(find_blocks(atoms))
-            names = sorted(groups)
-            rng = np.random.default_rng(derive_seed(payload["seed"], purpose, system["name"]))
-            for number in range(count):
-                fragment, frame = _cut_perturbed(atoms, groups[names[number % len(names)]], rule, settings, rng)
-                info = {keys.SYSTEM: system["name"], keys.FRAME: content_hash(frame), keys.ITERATION: 0}
-                fragments.append(fragment_to_atoms(fragment, **info))
-                sets.append(purpose)
-    return fragments, sets
-
-
-def _cut_perturbed(
-    atoms: Atoms, candidates: Sequence[int], rule: Any, settings: Perturbed, rng: np.random.Generator
-) -> tuple[Fragment, Atoms]:
-    """A fragment of a randomly perturbed structure, and that structure; a perturbation too wild to cut is drawn again."""
-    from clusterflow.structures.perturbation import perturb
-
-    for _ in range(_TRIES):
-        displacement = float(rng.uniform(*settings.displacement))
-        frame = perturb(atoms, displacement=displacement, strain=settings.strain, rng=rng)
-        try:
-            return rule.extract(frame, [Site(content_hash(frame), int(rng.choice(candidates)))]), frame
-        except ExtractionError as error:
-            last = error
-    raise ExtractionError(
-        f"{_TRIES} perturbed structures in a row gave no fragment; the last one: {last.what}",
-        where=last.where,
-        todo="Lower `start.displacement` and `start.strain`, or relax the structure first.",
-    )
-
-
-def _kinds_of_blocks(blocks: Any) -> dict[str, list[int]]:
-    """One atom of every block, grouped by kind and formula, so that rare blocks are not drowned by common ones."""
-    groups: dict[str, list[int]] = {}
-    for block, (kind, formula) in enumerate(zip(blocks.kinds, blocks.formulas, strict=True)):
-        if blocks.infinite[block]:  # a rod or sheet: no finite fragment has it as its core
-            continue
-        groups.setdefault(f"{kind}:{formula}", []).append(int(blocks.members(block)[0]))
-    return groups
-
-
-def _from_dataset(settings: Dataset, payload: Mapping[str, Any], place: Workplace) -> tuple[list[Atoms], list[str]]:
-    """Seed frames become labels of the store; a random share, by content, is the test set."""
-    level = payload["level_of_theory"]
-    frames = settings.frames(level)
-    order = sorted(range(len(frames)), key=lambda i: digest(str(payload["seed"]), content_hash(frames[i])))
-    test = set(order[: max(1, round(settings.test_fraction * len(frames)))])
-    store = place.labels
-    sets = []
-    for i, a in enumerate(frames):
-        results = a.calc.results
-        stress = a.get_stress(voigt=False) if "stress" in results else None
-        label = Label(
-            prediction=Prediction(float(results["energy"]), np.asarray(results["forces"], dtype=float), stress),
-            level_of_theory=level,
-            charge=int(a.info.setdefault(keys.CHARGE, 0)),
-            spin=int(a.info.setdefault(keys.SPIN, 0)),
-            scf_steps=0,
-            wall_time=0.0,
-        )
-        a.info.setdefault(keys.SYSTEM, "seed")
-        key = label_key(a, level_of_theory=level, charge=label.charge, spin=label.spin)
-        store.put(key, _bare_with_annotations(a), label)
-        sets.append("test" if i in test else "train")
-    return frames, sets
-
-
-def _bare_with_annotations(atoms: Atoms) -> Atoms:
-    copy: Atoms = atoms.copy()
-    copy.calc = None
-    return copy
+from clusterflow.execution.starting import start
+from clusterflow.execution.workplace import Workplace, describe_fragments, section
 
 
 def label(payload: Mapping[str, Any], place: Workplace, key: str) -> dict[str, Any]:
@@ -410,7 +218,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     finite = flat[np.isfinite(flat)]
     excess = flat - np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
-        "fragments": _describe(annotated, payload["level_of_theory"], ["train"] * len(annotated)),
+        "fragments": describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated)),
         "novelty": {
             "max": None if finite.size < flat.size else float(flat.max()),
             "excess": None if finite.size < flat.size else float(excess.max()),

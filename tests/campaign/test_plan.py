@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterflow.campaign.plan import Plan, plan, shares
+from clusterflow.campaign.plan import Plan, plan
+from clusterflow.campaign.split import shares
 from clusterflow.config.campaign import Campaign
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
