@@ -19,6 +19,7 @@ from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import LevelOfTheoryError, StateError
 from clusterflow.state.journal import Journal, read_events
+from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.lease import Lease
 from clusterflow.state.snapshot import Snapshot, fold
@@ -82,6 +83,18 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
             journal.close()
     finally:
         lease.release()
+
+
+def forget_failures(session: Session) -> int:
+    """Forgets every recorded failure, in the journal and in the label store; returns how many there were."""
+    keys = [k for k, o in session.snapshot.outcomes.items() if o.status == "failed"]
+    store = LabelStore(session.folder.labels)
+    for key in keys:
+        if session.snapshot.outcomes[key].kind == "label":
+            store.clear_failure(key)
+    if keys:
+        session.snapshot.apply(session.journal.append("retry", keys=keys))
+    return len(keys)
 
 
 def _last_epoch(folder: CampaignFolder) -> int:

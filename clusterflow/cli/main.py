@@ -46,11 +46,15 @@ def run(
     engine: Annotated[
         EngineName, typer.Option(help="parsl spreads tasks over workers; serial runs them here, one by one.")
     ] = EngineName.parsl,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try labels, walkers and trainings again that failed.")
+    ] = False,
 ) -> None:
     """Runs a campaign, or resumes it where it was. Ctrl-C stops cleanly (exit 75)."""
     from clusterflow.cli.run import run_campaign
 
-    sys.exit(run_campaign(config, folder=folder, engine=engine.value, console=console))
+    code = run_campaign(config, folder=folder, engine=engine.value, retry_failed=retry_failed, console=console)
+    sys.exit(code)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from clusterflow.campaign.outputs import write_outputs
 from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.report import write_report
-from clusterflow.campaign.session import Session, open_session
+from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
 from clusterflow.cli.console import CampaignView, model_table
 from clusterflow.cli.options import STOPPED
@@ -51,14 +51,21 @@ class StopSignal:
                 signal.signal(number, handler)
 
 
-def run_campaign(path: Path, *, folder: Path | None, engine: Literal["parsl", "serial"], console: Console) -> int:
-    """Runs or resumes the campaign of a file, in its own run folder or in ``folder``; returns the exit code."""
+def run_campaign(
+    path: Path, *, folder: Path | None, engine: Literal["parsl", "serial"], retry_failed: bool, console: Console
+) -> int:
+    """Runs or resumes the campaign of a file, in its own run folder or in ``folder``; returns the exit code.
+
+    ``retry_failed`` forgets the labels, walkers and trainings that failed, so that they are tried again.
+    """
     config = load_campaign(path)
     if folder is not None:
         config = config.model_copy(update={"folder": folder})
     machine = load_machine(config.machine)
     with StopSignal().installed() as stop, open_session(config, environment()) as session:
         _greet(session, console)
+        if retry_failed:
+            console.print(f"trying {forget_failures(session)} failed tasks again", highlight=False)
         runner = make_engine(engine, machine, session)
         view = CampaignView(
             session.snapshot,

@@ -69,6 +69,9 @@ class Snapshot:
                 )
             else:
                 self.attempts[data["key"]] = self.attempts.get(data["key"], 0) + 1
+        elif event.kind == "retry":
+            for key in data["keys"]:
+                self.outcomes.pop(key, None)
         elif event.kind == "decision":
             self.decisions[data["name"]] = data["value"]
         elif event.kind == "opened":

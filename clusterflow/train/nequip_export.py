@@ -168,11 +168,11 @@ def _write_checkpoint(model_folder: Path, folder: Path, example: Atoms) -> Path:
     frame = folder / "example.extxyz"
     write(frame, example, format="extxyz")
     cutoff, elements = config.settings.r_max, list(config.elements)
-    data = {
+    data = {  # the tools run in this folder: no path of this machine goes into the package
         "_target_": "nequip.data.datamodule.ASEDataModule",
         "seed": 0,
-        "train_file_path": str(frame.absolute()),
-        "val_file_path": str(frame.absolute()),
+        "train_file_path": frame.name,
+        "val_file_path": frame.name,
         "transforms": [
             {"_target_": "nequip.data.transforms.ChemicalSpeciesToAtomTypeMapper", "model_type_names": elements},
             {"_target_": "nequip.data.transforms.NeighborListTransform", "r_max": cutoff},

@@ -151,3 +151,19 @@ def test_a_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path) -> Non
         drive(folder, work=taken_over)
     kinds = [e.data.get("task") for e in read_events(path) if e.kind == "done"]
     assert "train" not in kinds
+
+
+def test_forgotten_failures_are_tried_again(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def one_bad(task: Task) -> TaskResult:
+        if task.kind == "label" and not seen:
+            seen.append(task.key)
+            raise LabelError("stopped after 60 s")
+        return toy_result(task)
+
+    drive(tmp_path / "a", work=one_bad)
+    with Journal.open(tmp_path / "a" / "journal.jsonl", 2) as journal:
+        journal.append("retry", keys=seen)
+    _, engine = drive(tmp_path / "a")
+    assert seen[0] in {t.key for t in engine.ran}
