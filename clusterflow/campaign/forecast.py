@@ -73,7 +73,6 @@ def forecast(config: Campaign) -> Forecast:
 
 def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, float | None]]:
     """One fragment per kind of block of this structure."""
-    from clusterflow.label.cost import estimate_seconds
     from clusterflow.physics.building_blocks import find_blocks
 
     rule = config.extract.build()
@@ -87,7 +86,7 @@ def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, floa
     out: list[tuple[Row, float | None]] = []
     for (kind, core), members in sorted(groups.items()):
         fragment = rule.extract(atoms, [Site(content_hash(atoms), members[0])])
-        cost = estimate_seconds(fragment.atoms) if isinstance(config.label, GPAW) else None
+        cost = _label_seconds(config, fragment.atoms)
         row = (
             name,
             len(atoms),
@@ -102,3 +101,13 @@ def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, floa
         )
         out.append((row, cost))
     return out
+
+
+def _label_seconds(config: Campaign, fragment: Atoms) -> float | None:
+    """Core seconds of a label, where there is a cost model: GPAW's LCAO mode."""
+    from clusterflow.label.cost import estimate_seconds
+
+    if not isinstance(config.label, GPAW):
+        return None
+    reference = config.label.build()
+    return estimate_seconds(fragment, reference.h, reference.vacuum) if reference.mode == "lcao" else None

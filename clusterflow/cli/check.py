@@ -50,3 +50,7 @@ def check_campaign(path: Path, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    else:
+        console.print(
+            "cost: no estimate for this level; docs/concepts/labels.md has measured times", markup=False, soft_wrap=True
+        )

@@ -5,29 +5,12 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-_CORES = (0, 2, 10, 18, 36, 54, 86)
+from clusterflow.physics.electrons import valence_electrons
 
 
 def all_electrons(atoms: Atoms) -> int:
     """Number of electrons of the neutral structure."""
     return int(atoms.numbers.sum())
-
-
-def valence_electrons(atoms: Atoms) -> int:
-    """Electrons outside the noble-gas cores, without filled d and f shells of the p block.
-
-    Close to what GPAW's datasets keep (Zn 12, C 4, O 6, H 1); a few elements there have semicore states besides (Zr
-    12 instead of 4), which the cost model does not need to know.
-    """
-    z = atoms.numbers
-    core = np.array([max(c for c in _CORES if c < n) if n > 0 else 0 for n in z], dtype=int)
-    valence = z - core
-    filled_d = (z >= 31) & (z <= 36) | (z >= 49) & (z <= 54)
-    filled_f = z >= 72
-    valence = np.where(filled_d, valence - 10, valence)
-    valence = np.where(filled_f, valence - 14, valence)
-    valence = np.where(z >= 81, valence - 10, valence)
-    return int(valence.sum())
 
 
 def estimate_seconds(atoms: Atoms, h: float = 0.2, vacuum: float = 3.0) -> float:
@@ -43,5 +26,5 @@ def estimate_seconds(atoms: Atoms, h: float = 0.2, vacuum: float = 3.0) -> float
     else:
         volume = float(np.prod(np.ptp(atoms.positions, axis=0) + 2.0 * vacuum))
     grid = 4.5e-5 * volume / h**3
-    orbitals = 7.3 * (valence_electrons(atoms) / 156.0) ** 1.9
+    orbitals = 7.3 * (valence_electrons(atoms.numbers).sum() / 156.0) ** 1.9
     return float(1.5 + grid + orbitals)

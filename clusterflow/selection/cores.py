@@ -19,6 +19,7 @@ from clusterflow.core.data import FloatArray, IntArray, Site
 from clusterflow.core.frames import content_hash
 from clusterflow.errors import InputError, StructureError
 from clusterflow.physics.building_blocks import find_blocks
+from clusterflow.physics.electrons import valence_electrons
 
 Ranking = Callable[[FloatArray, IntArray, float], float]
 """(novelty (k,), atomic numbers (k,) of one block, threshold) → value, the largest first."""
@@ -55,7 +56,7 @@ RANKINGS: Final[Mapping[str, Ranking]] = MappingProxyType(
 
 def block_cost(numbers: IntArray) -> float:
     """Relative DFT cost: (number of valence electrons)^2.5, a heuristic that ignores mantle and basis set."""
-    return float(_valence_electrons(np.asarray(numbers, dtype=np.int64)).sum() ** COST_EXPONENT)
+    return float(valence_electrons(np.asarray(numbers, dtype=np.int64)).sum() ** COST_EXPONENT)
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,3 @@ class BlockSelector:
         if refused and len(refused) == len(frames):
             raise refused[0]
         return candidates
-
-
-def _valence_electrons(numbers: IntArray) -> IntArray:
-    """Electrons outside the core of usual PAW data sets: s, p and d, and the semicore sp of early transition metals."""
-    noble = np.array([0, 2, 10, 18, 36, 54, 86])
-    shell = np.searchsorted(noble, numbers, side="left") - 1
-    outer = numbers - noble[np.maximum(shell, 0)]
-    outer = np.where((shell >= 5) & (outer > 14), outer - 14, outer)  # filled 4f is core
-    outer = np.where((shell >= 3) & (outer > 12), outer - 10, outer)  # p block: filled d is core
-    early = (shell >= 3) & (outer >= 3) & (outer <= 8)
-    return np.asarray(outer + 8 * early, dtype=np.int64)
