@@ -12,7 +12,7 @@ from clusterflow.physics.electrons import valence_electrons
 def test_electrons_of_molecules():
     assert valence_electrons(molecule("H2O").numbers).sum() == 8
     assert valence_electrons(Atoms("Zn4O13C6H6").numbers).sum() == 4 * 12 + 13 * 6 + 6 * 4 + 6
-    assert valence_electrons(Atoms("HHeCNOFNeClBrIZnZr").numbers).tolist() == [1, 2, 4, 5, 6, 7, 8, 7, 7, 7, 12, 12]
+    assert valence_electrons(Atoms("HCNOFClBrIZnZr").numbers).tolist() == [1, 4, 5, 6, 7, 7, 7, 7, 12, 12]
     assert all_electrons(molecule("H2O")) == 10
 
 
