@@ -15,7 +15,6 @@ from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
 from clusterflow.errors import ClusterflowError, ExecutionError, InputError, ScienceError, StateError
 from clusterflow.state.journal import Event, Journal
-from clusterflow.state.lease import Lease
 from clusterflow.state.snapshot import Snapshot
 
 MAX_ATTEMPTS = 3
@@ -39,7 +38,6 @@ class Loop:
     inputs: Inputs
     snapshot: Snapshot
     journal: Journal
-    lease: Lease
     engine: Engine
     published: Callable[[Task], TaskResult | None]
     watch: Callable[[Event | None, Plan, int], None]
@@ -152,7 +150,6 @@ class Loop:
         )
 
     def _write(self, kind: str, **data: Any) -> None:
-        self.lease.check()
         event = self.journal.append(kind, **data)
         self.snapshot.apply(event)
         self.watch(event, self._plan, len(self._flight))

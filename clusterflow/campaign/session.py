@@ -66,7 +66,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
         changes = _changes(folder, config)
         _write_labels_pointer(config, folder)
         data = to_json(config)
-        journal = Journal.open(folder.journal, lease.epoch)
+        journal = Journal.open(folder.journal, lease.epoch, guard=lease.check)
         try:
             opened = journal.append(
                 "opened",

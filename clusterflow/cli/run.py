@@ -79,7 +79,6 @@ def run_campaign(
             inputs=session.inputs,
             snapshot=session.snapshot,
             journal=session.journal,
-            lease=session.lease,
             engine=runner,
             published=lambda task: published(task, session.folder),
             watch=view.watch,

@@ -43,6 +43,10 @@ class Stage(Section):
     schedule: Literal["plateau", "cosine"] | None = None
     """`plateau` (SI 2) lowers the learning rate when the validation loss stalls; `cosine` along half a cosine over
     `max_epochs`, for trainings whose length is fixed beforehand."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Of the moving average of the weights, per step; the average is what is kept."""
+    stop_patience: int | None = Field(None, ge=1)
+    """Epochs without a lower validation loss after which training ends."""
     time_limit: Duration | None = None
     """Stops cleanly at the best epoch so far. Not deterministic: prefer `max_epochs` where it matters."""
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
 
 from clusterflow.core import keys
 from clusterflow.core.data import Fragment, Label, Site
@@ -58,6 +56,8 @@ def read_frames(path: str | Path) -> list[Atoms]:
     InputError
         The file is missing, unreadable or empty.
     """
+    from ase.io import read  # slow to import: 0.7 s in every worker
+
     path = Path(path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.*"))[:8] if path.parent.is_dir() else []
@@ -83,6 +83,8 @@ def read_frames(path: str | Path) -> list[Atoms]:
 
 def write_frames(path: str | Path, frames: Iterable[Atoms]) -> None:
     """Writes extxyz with annotations and, where a frame has a single-point calculator, energy and forces."""
+    from ase.io import write
+
     frames = list(frames)
     if frames:
         write(Path(path), frames, format="extxyz")
@@ -135,6 +137,8 @@ def fragment_from_atoms(atoms: Atoms) -> Fragment:
 
 def with_label(atoms: Atoms, label: Label, **info: Any) -> Atoms:
     """Copy that carries the label's energy, forces (and stress) in a SinglePointCalculator, as trainers expect."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
     out: Atoms = atoms.copy()
     p = label.prediction
     results: dict[str, Any] = {"energy": p.energy, "forces": p.forces}

@@ -14,6 +14,6 @@ def valence_electrons(numbers: IntArray) -> IntArray:
     shell = np.searchsorted(noble, numbers, side="left") - 1
     outer = numbers - noble[np.maximum(shell, 0)]
     outer = np.where((shell >= 5) & (outer > 14), outer - 14, outer)  # filled 4f is core
+    early = (shell >= 3) & (outer >= 3) & (outer <= 8)  # their semicore s and p count as valence
     outer = np.where((shell >= 3) & (outer > 12), outer - 10, outer)  # p block: filled d is core
-    early = (shell >= 3) & (outer >= 3) & (outer <= 8)
     return np.asarray(outer + 8 * early, dtype=np.int64)

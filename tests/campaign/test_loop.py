@@ -44,8 +44,8 @@ def drive(
     engine = ToyEngine(work)
     try:
         snapshot = fold(read_events(path)) if path.is_file() else fold([])
-        with Journal.open(path, lease.epoch) as journal:
-            loop = Loop(CONFIG, TOY_INPUTS, snapshot, journal, lease, engine, published, lambda *_: None, stop)
+        with Journal.open(path, lease.epoch, guard=lease.check) as journal:
+            loop = Loop(CONFIG, TOY_INPUTS, snapshot, journal, engine, published, lambda *_: None, stop)
             return loop.run(), engine
     finally:
         lease.release()
