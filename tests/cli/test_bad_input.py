@@ -41,7 +41,7 @@ def campaign(tmp_path: Path, structure: Path | str = MOF5, start: str = "{fragme
     return path
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
+def assert_refused(result: subprocess.CompletedProcess[str], *words: str, code: int = 2) -> None:
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     for word in (*words, "next:"):
@@ -50,25 +50,29 @@ def refused(result: subprocess.CompletedProcess[str], *words: str, code: int = 2
 
 def test_missing_campaign_file(tmp_path: Path) -> None:
     campaign(tmp_path)
-    refused(clusterflow("run", "campain.yaml", cwd=tmp_path), "no configuration file", "Did you mean 'campaign.yaml'")
+    assert_refused(
+        clusterflow("run", "campain.yaml", cwd=tmp_path), "no configuration file", "Did you mean 'campaign.yaml'"
+    )
 
 
 def test_missing_structure(tmp_path: Path) -> None:
-    refused(clusterflow("run", campaign(tmp_path, "gone.cif"), cwd=tmp_path), "no structure file", "gone.cif")
+    assert_refused(clusterflow("run", campaign(tmp_path, "gone.cif"), cwd=tmp_path), "no structure file", "gone.cif")
 
 
 def test_overlapping_atoms(tmp_path: Path) -> None:
     atoms = read(MOF5)
     atoms.positions[11] = atoms.positions[10] + [0.2, 0, 0]
     write(tmp_path / "overlap.extxyz", atoms)
-    refused(clusterflow("check", campaign(tmp_path, "overlap.extxyz"), cwd=tmp_path), "10", "11", "0.2", "crystal")
+    assert_refused(
+        clusterflow("check", campaign(tmp_path, "overlap.extxyz"), cwd=tmp_path), "10", "11", "0.2", "crystal"
+    )
 
 
 def test_no_bonds_across_the_cell(tmp_path: Path) -> None:
     atoms = read(MOF5)
     atoms.set_cell(atoms.cell.array * 3)  # the wrong unit for the cell, say
     write(tmp_path / "loose.extxyz", atoms)
-    refused(clusterflow("check", campaign(tmp_path, "loose.extxyz"), cwd=tmp_path), "across the cell", "crystal")
+    assert_refused(clusterflow("check", campaign(tmp_path, "loose.extxyz"), cwd=tmp_path), "across the cell", "crystal")
 
 
 def test_element_without_paw_data(tmp_path: Path) -> None:
@@ -76,13 +80,13 @@ def test_element_without_paw_data(tmp_path: Path) -> None:
     text = campaign(tmp_path, "u.extxyz").read_text().replace("{kind: xtb}", "{kind: gpaw, preset: quick}")
     path = tmp_path / "u.yaml"
     path.write_text(text + "extract: {kind: whole}\n", encoding="utf-8")
-    refused(clusterflow("check", path, cwd=tmp_path), "U", "PAW")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "U", "PAW")
 
 
 def test_zero_walkers(tmp_path: Path) -> None:
     path = campaign(tmp_path)
     path.write_text(path.read_text().replace("walkers: 2", "walkers: 0"))
-    refused(clusterflow("check", path, cwd=tmp_path), "line 7", "explore.walkers", "greater than or equal to 1")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "line 7", "explore.walkers", "greater than or equal to 1")
 
 
 def seed(path: Path, **info: str) -> None:
@@ -99,41 +103,47 @@ def seed(path: Path, **info: str) -> None:
 def test_unreadable_seed_data(tmp_path: Path) -> None:
     (tmp_path / "seed.extxyz").write_text("3\nProperties=species:S:1:pos:R:3\nO 0 0\n")
     path = campaign(tmp_path, start="{kind: dataset, file: seed.extxyz}")
-    refused(clusterflow("check", path, cwd=tmp_path), "cannot be read", "seed.extxyz")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "cannot be read", "seed.extxyz")
 
 
 def test_seed_data_without_forces(tmp_path: Path) -> None:
     write(tmp_path / "seed.extxyz", molecule("H2O"))
     path = campaign(tmp_path, start="{kind: dataset, file: seed.extxyz}")
-    refused(clusterflow("check", path, cwd=tmp_path), "no energy or no forces", "frame 0")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "no energy or no forces", "frame 0")
 
 
 def test_seed_data_at_another_level(tmp_path: Path) -> None:
     seed(tmp_path / "seed.extxyz", level_of_theory="VASP PBE 500 eV")
     path = campaign(tmp_path, start="{kind: dataset, file: seed.extxyz}")
-    refused(clusterflow("check", path, cwd=tmp_path), "VASP PBE 500 eV", "GFN1-xTB", "never mixed")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "VASP PBE 500 eV", "GFN1-xTB", "never mixed")
 
 
 def test_seed_data_of_unstated_level(tmp_path: Path) -> None:
     seed(tmp_path / "seed.extxyz")
     path = campaign(tmp_path, start="{kind: dataset, file: seed.extxyz}")
-    refused(clusterflow("check", path, cwd=tmp_path), "do not state their level", "assume_level")
+    assert_refused(clusterflow("check", path, cwd=tmp_path), "do not state their level", "assume_level")
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
 def test_no_campaign_there(tmp_path: Path, command: str) -> None:
-    refused(clusterflow(command, tmp_path, cwd=tmp_path), "no campaign", code=1)
+    assert_refused(clusterflow(command, tmp_path, cwd=tmp_path), "no campaign", code=1)
 
 
 def test_no_model_there(tmp_path: Path) -> None:
     seed(tmp_path / "seed.extxyz")
-    refused(clusterflow("evaluate", "nowhere", "seed.extxyz", cwd=tmp_path), "no model folder", code=1)
+    assert_refused(clusterflow("evaluate", "nowhere", "seed.extxyz", cwd=tmp_path), "no model folder", code=1)
 
 
 def test_extract_refuses_to_overwrite_and_to_guess(tmp_path: Path) -> None:
     (tmp_path / "fragments.extxyz").write_text("mine")
-    refused(clusterflow("extract", MOF5, cwd=tmp_path), "exists already", "--force")
+    assert_refused(clusterflow("extract", MOF5, cwd=tmp_path), "exists already", "--force")
     assert (tmp_path / "fragments.extxyz").read_text() == "mine"
-    refused(clusterflow("extract", MOF5, "-o", "a.extxyz", "--mantle", "all", cwd=tmp_path), "no mantle", "neighbours")
-    refused(clusterflow("extract", MOF5, "-o", "a.extxyz", "--atom", "500", cwd=tmp_path), "no atom 500", "106 atoms")
-    refused(clusterflow("extract", MOF5, "-o", "a.extxyz", "--block", "pore", cwd=tmp_path), "node", "linker", code=1)
+    assert_refused(
+        clusterflow("extract", MOF5, "-o", "a.extxyz", "--mantle", "all", cwd=tmp_path), "no mantle", "neighbours"
+    )
+    assert_refused(
+        clusterflow("extract", MOF5, "-o", "a.extxyz", "--atom", "500", cwd=tmp_path), "no atom 500", "106 atoms"
+    )
+    assert_refused(
+        clusterflow("extract", MOF5, "-o", "a.extxyz", "--block", "pore", cwd=tmp_path), "node", "linker", code=1
+    )
