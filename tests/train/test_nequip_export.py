@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -26,6 +27,15 @@ def test_the_package_is_the_trained_model(trained, bare, tmp_path, monkeypatch):
     assert result["differences"]["package"]["force_eV_per_A"] < 1e-5
     assert set(result["skipped"]) == {"ase", "lammps"}
     assert "no-such-compiler" in result["skipped"]["ase"]
+
+
+@pytest.mark.slow
+def test_the_form_compiled_for_ase_is_the_trained_model(trained, bare, tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler (g++)")
+    result = export_final(trained, tmp_path, bare, ase=True, lammps=False)
+    assert "ase" in result["files"], result["skipped"]
+    assert result["differences"]["ase"]["force_eV_per_A"] < 1e-4
 
 
 def test_another_model_is_not_accepted(trained, bare, tmp_path):
