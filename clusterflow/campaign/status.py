@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from clusterflow.state.snapshot import Outcome, Snapshot
 
+_RECENT = 20
 STAGES = ("start", "label", "train", "novelty", "evaluate", "explore", "acquire", "export")
 
 
 @dataclass(slots=True)
 class StageCount:
-    """Tasks of one kind: sent and not ended, ended well, failed for good; seconds and core seconds spent."""
+    """Tasks of one kind: open (waiting for a worker or running), ended well, failed for good; seconds spent."""
 
-    running: int = 0
+    open: int = 0
     done: int = 0
     failed: int = 0
     cached: int = 0
@@ -37,13 +39,17 @@ class ModelRow:
 
 @dataclass(slots=True)
 class Status:
-    """``state``: running (as far as the journal knows), stopped, finished or failed; ``reason`` why."""
+    """``state``: running (as far as the journal knows), stopped, finished or failed; ``reason`` why.
+
+    ``labels_seconds_left`` extrapolates the rate at which the latest labels came in; None before there is a rate.
+    """
 
     state: str
     reason: str
     iteration: int
     stages: dict[str, StageCount]
     labels_left: int
+    labels_seconds_left: float | None
     models: list[ModelRow]
     core_hours: float
     began: str
@@ -66,12 +72,14 @@ def campaign_status(snapshot: Snapshot) -> Status:
         for f in o.summary["fragments"]
     }
     iterations = [int(n.split("/")[1]) for n in snapshot.decisions if n.startswith(("split/", "selected/"))]
+    left = sum(k not in snapshot.outcomes for k in wanted)
     return Status(
         state=state,
         reason=reason,
         iteration=max(iterations, default=0),
         stages=_stages(snapshot),
-        labels_left=sum(k not in snapshot.outcomes for k in wanted),
+        labels_left=left,
+        labels_seconds_left=_seconds_per_label(snapshot, left),
         models=model_rows(snapshot),
         core_hours=snapshot.core_hours,
         began=snapshot.opened[0].time if snapshot.opened else "",
@@ -83,6 +91,20 @@ def campaign_status(snapshot: Snapshot) -> Status:
         ],
         walkers=[dict(o.summary) for o in snapshot.outcomes.values() if o.kind == "explore" and o.status == "done"],
     )
+
+
+def _seconds_per_label(snapshot: Snapshot, left: int) -> float | None:
+    """Seconds for the labels that are left, from the rate of the last ones of this driver."""
+    opened = datetime.fromisoformat(snapshot.opened[-1].time) if snapshot.opened else None
+    ended = [
+        datetime.fromisoformat(o.time)
+        for o in snapshot.outcomes.values()
+        if o.kind == "label" and o.status == "done" and not o.cached and o.time
+    ]
+    recent = [t for t in ended if opened is None or t >= opened][-_RECENT:]
+    if len(recent) < 3:
+        return None
+    return (recent[-1] - recent[0]).total_seconds() / (len(recent) - 1) * left
 
 
 def _state(snapshot: Snapshot) -> tuple[str, str]:
@@ -101,7 +123,7 @@ def _stages(snapshot: Snapshot) -> dict[str, StageCount]:
     opened = snapshot.opened[-1].seq if snapshot.opened else 0
     for key, event in snapshot.sent.items():
         if key not in snapshot.outcomes and event.seq > opened:
-            counts.setdefault(event.data["task"], StageCount()).running += 1
+            counts.setdefault(event.data["task"], StageCount()).open += 1
     return counts
 
 

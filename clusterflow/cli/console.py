@@ -88,7 +88,7 @@ class CampaignView:
     def _screen(self, plan: Plan, in_flight: int) -> Panel:
         status = campaign_status(self.snapshot)
         iteration = f"iteration {plan.iteration} of {self.planned}" if plan.iteration else "start"
-        head = Text(f"{iteration} · {plan.stage} · {in_flight} running · {duration(time.monotonic() - self.began)}")
+        head = Text(f"{iteration} · {plan.stage} · {in_flight} tasks open · {duration(time.monotonic() - self.began)}")
         head.append(f" · {status.core_hours:.2f} core hours so far", style="dim")
         left = labels_left_text(status)
         parts: list[Any] = [head, stage_table(status)]
@@ -106,28 +106,22 @@ class CampaignView:
 
 
 def labels_left_text(status: Status) -> str:
-    """How long the open labels will take, from the mean of those done."""
-    labels = status.stages["label"]
+    """How many labels are open, and how long they will take."""
     if not status.labels_left:
         return ""
-    fresh = labels.done - labels.cached
-    if fresh <= 0:
-        return f"{status.labels_left} labels to go"
-    seconds = labels.wall_seconds / fresh * status.labels_left / max(1, labels.running)
-    return (
-        f"{status.labels_left} labels to go, about {duration(seconds)} (mean {labels.wall_seconds / fresh:.0f} s each)"
-    )
+    left = status.labels_seconds_left
+    return f"{status.labels_left} labels to go" + (f", about {duration(left)}" if left is not None else "")
 
 
 def stage_table(status: Status) -> Table:
     """Tasks per stage."""
     table = Table(box=None, pad_edge=False)
-    for column in ("stage", "running", "done", "failed", "core s"):
+    for column in ("stage", "open", "done", "failed", "core s"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for kind, count in status.stages.items():
         table.add_row(
             _NAMES.get(kind, kind),
-            str(count.running or "·"),
+            str(count.open or "·"),
             str(count.done or "·"),
             Text(str(count.failed), style="yellow") if count.failed else Text("·"),
             f"{count.core_seconds:.0f}" if count.core_seconds else "·",
