@@ -37,10 +37,15 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> None:
     folder, snapshot = find_campaign(path)
     status = campaign_status(snapshot)
     holder = owner(folder.root)
-    if status.state == "running" and holder is None:
+    gone = holder is None or holder["alive"] is False
+    if status.state == "running" and gone:
         status.state, status.reason = "stopped", "no driver is running; `clusterflow run` resumes"
     if as_json:
-        json.dump({**status.to_json(), "folder": str(folder.root), "driver": holder}, sys.stdout, indent=1)
+        json.dump(
+            {**status.to_json(), "folder": str(folder.root), "driver": dict(holder) if holder else None},
+            sys.stdout,
+            indent=1,
+        )
         sys.stdout.write("\n")
         return
     console.print(
@@ -58,7 +63,7 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> None:
         console.print(labels_left_text(status), markup=False)
     if status.models:
         console.print(model_table(status))
-    for line in running_lines(folder) if holder is not None else []:
+    for line in [] if gone else running_lines(folder):
         console.print(line, markup=False, highlight=False)
     for failure in status.failures[-10:]:
         console.print(

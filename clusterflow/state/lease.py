@@ -142,13 +142,17 @@ class Lease:
 
 def owner(folder: str | Path) -> Mapping[str, Any] | None:
     """Who holds the lease of a campaign, as far as can be told without touching it: ``epoch``, ``host``, ``pid``,
-    ``since`` and ``released``; None if it was never held. For `clusterflow status`."""
+    ``since``, ``released``, and ``alive`` (None: on another host, where only its heartbeat can tell); None if it was
+    never held. For `clusterflow status`."""
     room = Path(folder) / "lease"
     highest = _highest(room)
     if not highest:
         return None
     released = (room / f"released-{highest}.json").exists()
-    return {**_read_owner(room, highest), "released": released}
+    known = _read_owner(room, highest)
+    here = known["machine"] == _machine()
+    alive = False if released else process_start(known["pid"]) == known["start"] if here else None
+    return {**known, "released": released, "alive": alive}
 
 
 def process_start(pid: int) -> str:

@@ -163,6 +163,7 @@ def test_a_second_run_is_refused_and_sigterm_stops_cleanly(running: tuple[subpro
     second = clusterflow("run", SMOKE, "--folder", folder)
     assert second.returncode == 1
     assert str(driver.pid) in second.stderr
+    assert json.loads(clusterflow("status", folder, "--json").stdout)["state"] == "running"
     assert "next:" in second.stderr
     driver.send_signal(signal.SIGTERM)
     said, _ = driver.communicate(timeout=120)
