@@ -9,6 +9,8 @@
     ├── ScienceError                          one piece of work failed; the campaign goes on
     │   ├── ExtractionError                   no chemically valid fragment could be cut
     │   ├── LabelError                        a reference calculation that must not be trained on
+    │   │   └── LabelTimeoutError                 … that may succeed with more time
+    │   ├── TimeLimitError                    a task that ran longer than its limit
     │   ├── ExploreError                      dynamics that gave no sane frame at all
     │   └── TrainError                        training diverged or gave nothing usable
     ├── StateError                            journal, labels, lease or published results are damaged or in use
@@ -85,6 +87,14 @@ class ExtractionError(ScienceError):
 
 class LabelError(ScienceError):
     """A reference calculation whose result must not be trained on."""
+
+
+class LabelTimeoutError(LabelError):
+    """A reference calculation that its time limit ended: no property of the structure, so not remembered for others."""
+
+
+class TimeLimitError(ScienceError):
+    """A task that ran longer than its limit; sending it again would take as long."""
 
 
 class ExploreError(ScienceError):

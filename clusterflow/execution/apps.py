@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterflow.core.data import Task, TaskResult
-from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, ScienceError, StateError
+from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, LabelTimeoutError, ScienceError, StateError
 from clusterflow.execution.messages import result_to_json, task_from_json
 from clusterflow.execution.stages import STAGES, label, label_summary
 from clusterflow.execution.workplace import Workplace
@@ -76,6 +76,8 @@ def run_task(task_json: Mapping[str, Any], folder: str) -> dict[str, Any]:
             shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         return _work(task, place, scratch)
+    except LabelTimeoutError:
+        raise  # another campaign that shares the labels may have more time
     except LabelError as error:
         LabelStore(place.labels).put_failure(
             task.key, {"what": error.what, "where": error.where or str(scratch), "todo": error.todo}

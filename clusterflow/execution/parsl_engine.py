@@ -20,7 +20,7 @@ from pathlib import Path
 
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.frames import digest
-from clusterflow.errors import ClusterflowError, ExecutionError
+from clusterflow.errors import ClusterflowError, ExecutionError, TimeLimitError
 from clusterflow.execution import supervise
 from clusterflow.execution.machines import LANES, Machine, ResolvedLane
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
@@ -323,7 +323,7 @@ class ParslEngine:
         progress.kill()
         self._settle(
             job,
-            error=ExecutionError(
+            error=TimeLimitError(
                 f"Task {name_of(job.task)} had run for {progress.running_for(now):.0f} s and was ended; its limit is "
                 f"{job.task.time_limit:.0f} s, and {OVERTIME:.0f} s of grace.",
                 where=f"lane '{job.lane.name}', {self._folder}",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clusterflow.errors import ExecutionError, InputError, LabelError, WorkerLostError
+from clusterflow.errors import ExecutionError, InputError, LabelError, LabelTimeoutError, WorkerLostError
 from clusterflow.label.gpaw_worker import EXIT_DISK
 from clusterflow.label.process import Finished
 
@@ -78,7 +78,7 @@ def read_outcome(
             todo="See gpaw*.txt there. Check charge and spin; allow more max_scf_steps or max_attempts.",
         )
     if finished.timed_out:
-        raise LabelError(
+        raise LabelTimeoutError(
             f"GPAW did not finish {len(job['atoms']['numbers'])} atoms within the time limit of {time_limit:g} s.",
             where=where,
             todo="Allow more time or ranks, or use smaller fragments; gpaw.txt there shows how far it came.",

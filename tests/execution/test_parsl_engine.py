@@ -17,7 +17,7 @@ import pytest
 
 from clusterflow.core.data import Task
 from clusterflow.core.frames import digest
-from clusterflow.errors import ConfigError, ExecutionError, WorkerLostError
+from clusterflow.errors import ConfigError, ExecutionError, TimeLimitError, WorkerLostError
 from clusterflow.execution import supervise
 from clusterflow.execution.machines import Lane, Lanes, LocalMachine
 from clusterflow.execution.parsl_engine import MAX_LIVES, ParslEngine, pool_shapes
@@ -160,7 +160,7 @@ def test_task_over_its_limit_is_ended(engine, campaign, monkeypatch):
     engine.submit(toy("echo")).result(timeout=WAIT)
     future = engine.submit(toy("child", seconds=300, note="long", lane="train", time_limit=1.0))
     error = future.exception(timeout=30)
-    assert type(error) is ExecutionError
+    assert type(error) is TimeLimitError
     assert "its limit is 1 s" in error.what
     worker, child = pids_of(campaign / "long.pids")
     until(lambda: not psutil.pid_exists(worker) and not psutil.pid_exists(child), 10)
