@@ -116,7 +116,7 @@ def labels_left_text(status: Status) -> str:
 def stage_table(status: Status) -> Table:
     """Tasks per stage."""
     table = Table(box=None, pad_edge=False)
-    for column in ("stage", "open", "done", "failed", "core s"):
+    for column in ("stage", "open", "done", "failed", "core s", "peak MB"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for kind, count in status.stages.items():
         table.add_row(
@@ -125,6 +125,7 @@ def stage_table(status: Status) -> Table:
             str(count.done or "·"),
             Text(str(count.failed), style="yellow") if count.failed else Text("·"),
             f"{count.core_seconds:.0f}" if count.core_seconds else "·",
+            f"{count.peak_memory_MB:.0f}" if count.peak_memory_MB else "·",
         )
     return table
 
