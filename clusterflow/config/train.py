@@ -46,7 +46,7 @@ class Stage(Section):
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Of the moving average of the weights, per step; the average is what is kept."""
     stop_patience: int | None = Field(None, ge=1)
-    """Epochs without a lower validation loss after which training ends."""
+    """Epochs without a lower validation loss after which training ends (schedule `plateau`)."""
     time_limit: Duration | None = None
     """Stops cleanly at the best epoch so far. Not deterministic: prefer `max_epochs` where it matters."""
 

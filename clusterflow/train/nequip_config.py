@@ -134,9 +134,10 @@ class NequIPTrainingSettings:
 
     ``schedule`` "plateau": the learning rate falls by ``plateau_factor`` after ``plateau_patience`` epochs without a
     better validation loss; "cosine": from ``learning_rate`` to ``learning_rate_floor`` along half a cosine over
-    ``max_epochs``, for runs whose length is fixed beforehand. Training stops at ``max_epochs``, when the validation
-    loss fell by less than ``min_delta`` over ``stop_patience`` epochs, when the learning rate drops below its floor
-    ("plateau"), or after ``time_limit`` s (a run that ends so is not reproducible; the history says so).
+    ``max_epochs``, for runs whose length is fixed beforehand, which no patience ends. Training stops at ``max_epochs``;
+    with "plateau" also when the validation loss fell by less than ``min_delta`` over ``stop_patience`` epochs, or when
+    the learning rate drops below its floor; or after ``time_limit`` s (a run that ends so is not reproducible; the
+    history says so).
     ``ema_decay``: exponential moving average of the weights, per step; its weights are validated and kept.
     ``warmup_epochs`` of a warm start: the learning rate rises linearly from a tenth, and the plateau is not counted.
     ``refit_shifts``: a warm start first moves the per-element energy shifts so that the old model's mean energy errors

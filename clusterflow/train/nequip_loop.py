@@ -255,7 +255,8 @@ class Loop:
         p, s = self.progress, self.settings
         if p.epoch >= s.max_epochs:
             return f"max_epochs: {p.epoch}"
-        if p.epoch - max(p.reference_epoch, self.warmup) >= s.stop_patience:
+        # A cosine run improves at its end: while the rate is high it may be worse than what it started from.
+        if s.schedule == "plateau" and p.epoch - max(p.reference_epoch, self.warmup) >= s.stop_patience:
             return f"no improvement: the validation loss fell by less than {s.min_delta:g} in {s.stop_patience} epochs"
         rate = float(self.optimiser.param_groups[0]["lr"])
         if s.schedule == "plateau" and p.epoch > self.warmup and rate < s.learning_rate_floor:

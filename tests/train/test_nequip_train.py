@@ -229,3 +229,17 @@ def test_it_learns_real_chemistry(tmp_path):
     test = frames[20:]
     typical = float(np.mean(np.abs(np.concatenate([a.get_forces() for a in test]))))
     assert force_mae(NequIPPotential.load(model.path), test) < 0.25 * typical
+
+
+def test_patience_does_not_end_a_cosine_run(frames, tmp_path):
+    """A warm start at a high rate gets worse before it gets better, and the end of the cosine must be reached."""
+    common = {"max_epochs": 12, "stop_patience": 2, "min_delta": 10.0, "device": "cpu", "learning_rate": 1e-3}
+    epochs = {}
+    for schedule in ("plateau", "cosine"):
+        trainer = NequIPTrainer(
+            NequIPModelSettings.preset("small"), NequIPTrainingSettings(schedule=schedule, **common), ELEMENTS
+        )
+        model = trainer.train(frames[:4], frames[4:6], start=None, seed=1, workdir=tmp_path / schedule)
+        epochs[schedule] = model.metrics["epochs"]
+    assert epochs["cosine"] == 12
+    assert epochs["plateau"] < 12
