@@ -121,15 +121,13 @@ def _make(root: Path) -> None:
 
 
 def _refuse_other_level(snapshot: Snapshot, inputs: Inputs, folder: CampaignFolder) -> None:
-    labelled = any(o.kind == "label" for o in snapshot.outcomes.values())
-    for event in snapshot.opened:
-        before = event.data["level_of_theory"]
-        if labelled and before != inputs.level_of_theory:
-            raise LevelOfTheoryError(
-                f"This campaign has labels at '{before}'; its configuration now asks for '{inputs.level_of_theory}'.",
-                where=str(folder.root),
-                todo="Set `label:` back, or give the campaign another name: levels of theory are never mixed.",
-            )
+    before = snapshot.label_level
+    if before and before != inputs.level_of_theory:
+        raise LevelOfTheoryError(
+            f"This campaign has labels at '{before}'; its configuration now asks for '{inputs.level_of_theory}'.",
+            where=str(folder.root),
+            todo="Set `label:` back, or give the campaign another name: levels of theory are never mixed.",
+        )
 
 
 def _changes(folder: CampaignFolder, config: Campaign) -> list[str]:

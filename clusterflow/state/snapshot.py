@@ -37,6 +37,8 @@ class Snapshot:
     finished: Mapping[str, Any] | None = None
     opened: list[Event] = field(default_factory=list)
     last: Event | None = None
+    label_level: str = ""
+    """Level of theory of the labels so far; "" before the first."""
 
     def apply(self, event: Event) -> None:
         """Folds one more event in."""
@@ -45,6 +47,8 @@ class Snapshot:
         if event.kind == "sent":
             self.sent[data["key"]] = event
         elif event.kind == "done":
+            if data["task"] == "label" and self.opened:
+                self.label_level = str(self.opened[-1].data["level_of_theory"])
             self.outcomes[data["key"]] = Outcome(
                 status="done",
                 kind=data["task"],
