@@ -7,6 +7,7 @@ in a scratch folder, measures, and publishes; the first publisher wins. It retur
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -100,6 +101,7 @@ def run_task(task_json: Mapping[str, Any], folder: str) -> dict[str, Any]:
 def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     begin = time.perf_counter()
+    _forget_peak_memory()
     if task.kind == "label":
         summary = label(task.payload, Workplace(folder, scratch, scratch, threads), task.key)
         with folder.computed.open("a", encoding="utf-8") as log:  # one write: whole lines even from many workers
@@ -132,9 +134,19 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     return result_to_json(again or result)
 
 
+def _forget_peak_memory() -> None:
+    """Lets the kernel measure the peak anew, so that a worker's earlier tasks do not count (Linux only)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak_memory() -> float:
-    """Of this process and its largest child so far; an upper bound for a worker that has done other tasks before."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    """MB that this process has held at once since `_forget_peak_memory` (elsewhere than on Linux: ever)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _unforeseen(task: Task, scratch: Path, error: BaseException) -> ClusterflowError:
