@@ -10,6 +10,7 @@ so the selected fragments are the same.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -57,9 +58,23 @@ def start(config: Path, folder: Path, engine: str) -> subprocess.Popen[bytes]:
     )
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """All descendants of a process."""
-    return psutil.Process(pid).children(recursive=True)
+def family(folder: Path, driver: int) -> list[psutil.Process]:
+    """Every living process that works for the campaign in this folder, whoever its parent is now.
+
+    A worker pool detaches itself from the driver, so kinship does not tell; command line, working directory and
+    environment do.
+    """
+    mark = str(folder.absolute())
+    own = {driver, os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            if process.pid not in own and any(mark in word for word in words):
+                found += [process, *process.children(recursive=True)]
+        except psutil.Error:
+            continue
+    return list(dict.fromkeys(found))
 
 
 def kill_during(kind: str, config: Path, folder: Path, engine: str, *, deadline: float, delay: float) -> int:
@@ -77,14 +92,18 @@ def kill_during(kind: str, config: Path, folder: Path, engine: str, *, deadline:
             raise SystemExit(f"no {kind} task within {deadline:.0f} s")
         time.sleep(0.05)
     time.sleep(delay)
-    relatives = family(driver.pid)
+    relatives = family(folder, driver.pid)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    _, alive = psutil.wait_procs(relatives, timeout=ORPHAN_SECONDS)
+    end = time.monotonic() + ORPHAN_SECONDS
+    while (alive := family(folder, driver.pid)) and time.monotonic() < end:
+        time.sleep(0.1)
     if alive:
         raise SystemExit(
             f"orphans {ORPHAN_SECONDS:.0f} s after kill -9 during {kind}: {[p.cmdline()[:4] for p in alive]}"
         )
+    if not relatives:
+        raise SystemExit("no process of the campaign was seen, so nothing was tested")
     return len(relatives)
 
 
