@@ -41,6 +41,8 @@ class ClusterflowError(Exception):
     """
 
     exit_code = 1
+    core_seconds = 0.0
+    """What the work that failed had cost, where that is known."""
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
         super().__init__(what)
@@ -56,11 +58,13 @@ class ClusterflowError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions are pickled by their positional arguments; ours also have keywords.
-        return _rebuild, (type(self), self.what, self.where, self.todo)
+        return _rebuild, (type(self), self.what, self.where, self.todo, self.core_seconds)
 
 
-def _rebuild(cls: type[ClusterflowError], what: str, where: str, todo: str) -> ClusterflowError:
-    return cls(what, where=where, todo=todo)
+def _rebuild(cls: type[ClusterflowError], what: str, where: str, todo: str, core_seconds: float) -> ClusterflowError:
+    error = cls(what, where=where, todo=todo)
+    error.core_seconds = core_seconds
+    return error
 
 
 class InputError(ClusterflowError):

@@ -38,10 +38,12 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
     structures = {s.name: _structure(s, folder) for s in config.systems}
     reference = config.label.build()
     frames = _seed_dataset(config, reference.level_of_theory, folder)
-    elements = sorted({e for a in (*structures.values(), *frames) for e in a.get_chemical_symbols()})
+    cut = isinstance(config.extract, BuildingBlocks)
+    found = {e for a in (*structures.values(), *frames) for e in a.get_chemical_symbols()}
+    elements = sorted(found | {"H"} if cut else found)  # H ends the bonds that are cut
     if hasattr(reference, "check_elements"):
         reference.check_elements(elements)
-    if isinstance(config.extract, BuildingBlocks):
+    if cut:
         _check_blocks(structures)
     systems = tuple(
         SystemInput(
@@ -70,7 +72,14 @@ def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
                 where=f"before: {before['build']}; now: {told['build']}",
                 todo="Give the changed structure a name of its own under `systems:`, or start another campaign.",
             )
-        return read_frames(copy)[0]
+        kept = read_frames(copy)[0]
+        if before["structure"] != told["structure"] and content_hash(system.atoms()) != content_hash(kept):
+            raise ConfigError(
+                f"System '{system.name}' had another structure when this campaign began.",
+                where=f"before: {before['structure']}; now: {told['structure']}",
+                todo="Give the new structure a name of its own under `systems:`, or start another campaign.",
+            )
+        return kept
     atoms = system.atoms()
     folder.inputs.mkdir(parents=True, exist_ok=True)
     partial = copy.with_suffix(".part")
@@ -85,13 +94,22 @@ def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -
         return []
     if folder is None:
         return config.start.frames(level)
-    copy = folder.inputs / _DATASET
+    copy, source = folder.inputs / _DATASET, folder.inputs / "dataset_source.txt"
+    if copy.is_file() and source.is_file() and source.read_text(encoding="utf-8") != str(config.start.file):
+        old, new = read_frames(copy), config.start.frames(level)
+        if [content_hash(a) for a in old] != [content_hash(a) for a in new]:
+            raise ConfigError(
+                "This campaign began with another seed dataset.",
+                where=f"before: {source.read_text(encoding='utf-8')}; now: {config.start.file}",
+                todo="Start another campaign for it (another `name:`).",
+            )
     if not copy.is_file():
         config.start.frames(level)
         folder.inputs.mkdir(parents=True, exist_ok=True)
         partial = copy.with_suffix(".part")
         shutil.copyfile(config.start.file, partial)
         partial.replace(copy)
+        source.write_text(str(config.start.file), encoding="utf-8")
     return config.start.model_copy(update={"file": copy}).frames(level)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,6 +20,8 @@ from clusterflow.state.snapshot import Snapshot
 
 MAX_ATTEMPTS = 3
 """How often a task is sent when the machinery, not the work, fails."""
+MAX_LOST = 3
+"""How many labels or walkers in a row may be given up because of that before the machine is taken to be broken."""
 _POLL = 0.5  # s
 
 
@@ -43,6 +46,7 @@ class Loop:
     watch: Callable[[Event | None, Plan, int], None]
     stop: Callable[[], bool]
     _flight: dict[Future[TaskResult], Task] = field(default_factory=dict)
+    _lost_in_a_row: int = 0
     _plan: Plan = field(default_factory=Plan)
 
     def run(self) -> Plan:
@@ -59,9 +63,8 @@ class Loop:
             if self.stop():
                 raise Interrupted
             self._plan = plan(self.config, self.inputs, self.snapshot)
-            for name, value in self._plan.decisions.items():
-                if self.snapshot.decisions.get(name) != value:
-                    self._write("decision", name=name, value=dict(value))
+            if self._decide():
+                continue
             if (self._plan.finished or self._plan.failed) and not self._flight:
                 return self._plan
             if self._plan.failed:
@@ -69,6 +72,20 @@ class Loop:
                 continue
             if not self._send():
                 self._collect()
+
+    def _decide(self) -> bool:
+        """Journals what the plan decided. True if a decision changed (another configuration): then what had followed
+        from the old one is retired, and the plan is made again without it."""
+        decided, plan = self.snapshot.decisions, self._plan.decisions
+        changed = [iteration_of(name) for name, value in plan.items() if decided.get(name, value) != value]
+        if changed:
+            stale = [n for n in decided if n not in plan and iteration_of(n) >= min(changed)]
+            if stale:
+                self._write("retired", names=stale)
+        for name, value in plan.items():
+            if decided.get(name) != value:
+                self._write("decision", name=name, value=dict(value))
+        return bool(changed)
 
     def _send(self) -> bool:
         """Sends what is not in flight; True if something ended at once (a published result), so plan again."""
@@ -115,8 +132,13 @@ class Loop:
 
     def _machinery(self, task: Task, error: Exception) -> None:
         attempts = self.snapshot.attempts.get(task.key, 0) + 1
-        self._failed(task, error, final=False)
-        if attempts >= MAX_ATTEMPTS:
+        given_up = attempts >= MAX_ATTEMPTS
+        # One label that kills its workers (too big for the memory, say) is a failed label; several in a row with
+        # nothing done in between are a broken machine.
+        self._lost_in_a_row += given_up
+        spare = task.kind in ("label", "explore") and self._lost_in_a_row < MAX_LOST
+        self._failed(task, error, final=given_up and spare)
+        if given_up and not spare:
             raise ExecutionError(
                 f"The {task.kind} task {task.key[:16]} was sent {attempts} times; each time its worker failed: {error}",
                 where=getattr(error, "where", ""),
@@ -124,6 +146,7 @@ class Loop:
             )
 
     def _done(self, task: Task, result: TaskResult, *, cached: bool = False) -> None:
+        self._lost_in_a_row = 0
         self._write(
             "done",
             key=task.key,
@@ -147,12 +170,20 @@ class Loop:
             reason=reason,
             where=where,
             final=final,
+            wall_time=getattr(error, "core_seconds", 0.0),
+            cores=1,
         )
 
     def _write(self, kind: str, **data: Any) -> None:
         event = self.journal.append(kind, **data)
         self.snapshot.apply(event)
         self.watch(event, self._plan, len(self._flight))
+
+
+def iteration_of(decision: str) -> int:
+    """Which iteration a decision belongs to; the one to stop comes after all others."""
+    part = decision.split("/")[1] if "/" in decision else ""
+    return int(part) if part.isdigit() else sys.maxsize
 
 
 def describe(task: Task) -> dict[str, Any]:

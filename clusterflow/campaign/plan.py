@@ -103,11 +103,15 @@ class _Walk:
         self.train: list[str] = []
         self.validation: list[str] = []
         self.test: list[str] = []
+        self.late: list[str] = []
 
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
     def ask(self, kind: str, lane: str, payload: Mapping[str, Any], *, key: str = "", limit: float = 0.0) -> str:
-        """Puts the task on the list unless it has ended; returns its key."""
+        """Puts the task on the list unless it has ended; returns its key.
+
+        The payload holds what the task uses and nothing else, so that other changes of the file do not repeat it.
+        """
         key = key or task_key(kind, payload)
         if key not in self.snapshot.outcomes and all(t.key != key for t in self.out.tasks):
             self.out.tasks.append(Task(kind, key, lane, payload, time_limit=limit or 7 * 86_400.0))
@@ -129,6 +133,17 @@ class _Walk:
         if found.status == "failed":
             raise _Stop(f"{what} failed: {found.reason}")
         return found.summary
+
+    def decided(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What was decided under this name before, else ``value``; either way it is decided now."""
+        kept = self.snapshot.decisions.get(name, value)
+        self.out.decisions[name] = kept
+        return kept
+
+    def bought(self) -> int:
+        """Labels that this campaign has asked for; frames of a seed dataset cost nothing."""
+        free = self.config.start.kind == "dataset"
+        return sum(not (free and v["source_kind"] == "start") for v in self.out.labels.values())
 
     def seed(self, *parts: str | int) -> int:
         return derive_seed(self.config.seed, *parts)
@@ -214,19 +229,33 @@ class _Walk:
         if waiting:
             raise _Wait
         good = [k for k in good if k not in self.test]  # nothing of the test set is ever trained on
-        train, validation = split_validation(
-            good,
-            fraction=self.config.train.validation_fraction,
-            seed=self.seed("split"),
-            already=(len(self.train), len(self.validation)),
-        )
+        kept = self.snapshot.decisions.get(f"split/{iteration}")
+        if kept is not None and kept["source"] == source and self.all_done(kept):
+            # Labels that failed then and succeeded since join the next split: what was trained stays as it was.
+            train, validation = list(kept["train"]), list(kept["validation"])
+            self.late += [k for k in good if k not in train and k not in validation]
+            self.test = list(kept["test"]) if iteration == 0 else self.test
+        else:
+            train, validation = split_validation(
+                [*self.late, *good],
+                fraction=self.config.train.validation_fraction,
+                seed=self.seed("split"),
+                already=(len(self.train), len(self.validation)),
+            )
+            self.late = []
         self.train += train
         self.validation += validation
         self.out.decisions[f"split/{iteration}"] = {
+            "source": source,
             "train": train,
             "validation": validation,
             "test": list(self.test) if iteration == 0 else [],
         }
+
+    def all_done(self, split: Mapping[str, Any]) -> bool:
+        """Whether every label of a recorded split is there."""
+        keys = [*split["train"], *split["validation"], *split["test"]]
+        return all((o := self.outcome(k)) is not None and o.status == "done" for k in keys)
 
     def check_split(self) -> None:
         if not self.train or not self.validation or not self.test:
@@ -245,9 +274,9 @@ class _Walk:
         reason = ""
         for attempt, damping in enumerate((1.0, 0.5)):
             payload = {
-                "train": to_json(self.config.train),
-                "final": final,
-                "damping": damping,
+                "kind": self.config.train.kind,
+                "model": self.config.train.build_model().to_json(),
+                "settings": self.config.train.build_settings(final=final, damping=damping).to_json(),
                 "training": list(self.train),
                 "validation": list(self.validation),
                 "start": start if attempt == 0 else None,
@@ -272,11 +301,12 @@ class _Walk:
                 "model": model,
                 "score": to_json(self.config.score),
                 "training": list(self.train),
+                "core_only": self.config.train.core_only,
                 "seed": self.seed("novelty", iteration),
             },
         )
         self.required(mixture, f"Fitting the feature density of iteration {iteration}")
-        key = self.ask("evaluate", "local", {"model": model, "mixture": mixture, "labels": list(self.test)})
+        key = self.ask("evaluate", "local", self.evaluation(model, mixture, self.test))
         summary = self.required(key, f"Evaluating the model of iteration {iteration}")
         record = IterationRecord(
             iteration=iteration,
@@ -284,7 +314,7 @@ class _Walk:
             mixture=mixture,
             evaluation=key,
             n_training=len(self.train) + len(self.validation),
-            n_labels=len(self.out.labels),
+            n_labels=self.bought(),
             test_mae_p95=float(summary["mae_p95"]),
             extra=extra,
         )
@@ -298,11 +328,16 @@ class _Walk:
         }
         return record
 
+    def evaluation(self, model: str, mixture: str, labels: Sequence[str]) -> dict[str, Any]:
+        """Payload of an evaluation; what is not trained on is not judged by."""
+        core_only = self.config.train.core_only
+        return {"model": model, "mixture": mixture, "labels": list(labels), "core_only": core_only}
+
     def evaluate_new(self, iteration: int, model: str, mixture: str) -> None:
         """Errors of the model that asked for the new labels, on them: what novelty was worth. Nothing waits for it."""
         keys = [k for k, v in self.out.labels.items() if v["iteration"] == iteration]
         good = [k for k in keys if (o := self.outcome(k)) is not None and o.status == "done"]
-        key = self.ask("evaluate", "local", {"model": model, "mixture": mixture, "labels": good})
+        key = self.ask("evaluate", "local", self.evaluation(model, mixture, good))
         self.out.records[-1].new_labels = key
 
     def acquire(self, iteration: int, model: str, mixture: str) -> tuple[str, list[Mapping[str, Any]]] | None:
@@ -323,7 +358,9 @@ class _Walk:
         self.out.stage = "select"
         budget = self.config.select.fragments
         if self.config.stop.labels is not None:
-            budget = min(budget, self.config.stop.labels - len(self.out.labels))
+            budget = max(0, min(budget, self.config.stop.labels - self.bought()))
+        told = self.decided(f"budget/{iteration}", {"fragments": budget, "pool": self.config.explore.pool})
+        select = {k: v for k, v in to_json(self.config.select).items() if k != "fragments"}
         key = self.ask(
             "acquire",
             "local",
@@ -331,12 +368,12 @@ class _Walk:
                 "model": model,
                 "mixture": mixture,
                 "walkers": sane,
-                "pool": self.config.explore.pool,
-                "select": to_json(self.config.select),
+                "pool": told["pool"],
+                "select": select,
                 "extract": to_json(self.config.extract),
                 "known": list(self.out.labels),
                 "level_of_theory": self.inputs.level_of_theory,
-                "budget": budget,
+                "budget": int(told["fragments"]),
                 "seed": self.seed("select", iteration),
             },
         )
@@ -351,11 +388,13 @@ class _Walk:
         from clusterflow.explore.schedule import steps_for
         from clusterflow.explore.walkers import draw_conditions
 
-        explore = self.config.explore
-        counts = shares([s.weight for s in self.config.systems], explore.walkers)
-        steps = steps_for(
-            iteration - 1, first=explore.steps.first, growth=explore.steps.growth, maximum=explore.steps.maximum
-        )
+        explore, schedule = self.config.explore, self.config.explore.steps
+        steps = steps_for(iteration - 1, first=schedule.first, growth=schedule.growth, maximum=schedule.maximum)
+        # Once decided for an iteration, number and length stay: a campaign made longer keeps its past walks.
+        told = self.decided(f"walks/{iteration}", {"walkers": explore.walkers, "steps": steps})
+        steps = int(told["steps"])
+        counts = shares([s.weight for s in self.config.systems], int(told["walkers"]))
+        settings = {k: v for k, v in to_json(explore).items() if k not in ("walkers", "steps", "pool")}
         payloads: list[dict[str, Any]] = []
         for system, known, count in zip(self.config.systems, self.inputs.systems, counts, strict=True):
             ensemble = system.resolved_ensemble(periodic=known.periodic)
@@ -372,7 +411,7 @@ class _Walk:
                     "model": model,
                     "system": system.name,
                     "identity": known.identity,
-                    "explore": to_json(explore),
+                    "explore": settings,
                     "temperature_K": drawn.temperature_K,
                     "pressure_GPa": drawn.pressure_GPa,
                     "steps": steps,

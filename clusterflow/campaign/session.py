@@ -17,7 +17,7 @@ from clusterflow.campaign.plan import Inputs
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
-from clusterflow.errors import LevelOfTheoryError, StateError
+from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
 from clusterflow.state.journal import Journal, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -64,7 +64,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
         inputs, _ = gather_inputs(config, folder)
         _refuse_other_level(snapshot, inputs, folder)
         changes = _changes(folder, config)
-        _write_labels_pointer(config, folder)
+        _point_to_labels(config, folder, snapshot)
         data = to_json(config)
         journal = Journal.open(folder.journal, lease.epoch, guard=lease.check)
         try:
@@ -151,10 +151,22 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.rstrip("."): value}
 
 
-def _write_labels_pointer(config: Campaign, folder: CampaignFolder) -> None:
-    if config.labels_folder is not None:
-        config.labels_folder.mkdir(parents=True, exist_ok=True)
-        folder.labels_pointer.write_text(str(config.labels_folder.absolute()) + "\n", encoding="utf-8")
+def _point_to_labels(config: Campaign, folder: CampaignFolder, snapshot: Snapshot) -> None:
+    """Where the labels are; a campaign that has some cannot move to another folder."""
+    wanted = (config.labels_folder or folder.root / "labels").absolute()
+    if folder.labels.absolute() == wanted:
+        return
+    if any(o.kind == "label" for o in snapshot.outcomes.values()):
+        raise ConfigError(
+            f"This campaign keeps its labels in '{folder.labels}'; the file now says '{wanted}'.",
+            where=str(folder.root),
+            todo="Set `labels_folder:` back, or start another campaign: it finds what the shared folder has.",
+        )
+    if config.labels_folder is None:
+        folder.labels_pointer.unlink(missing_ok=True)
+    else:
+        wanted.mkdir(parents=True, exist_ok=True)
+        folder.labels_pointer.write_text(f"{wanted}\n", encoding="utf-8")
 
 
 def _replace(path: Path, data: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from clusterflow.campaign.forecast import forecast
 from clusterflow.cli.console import duration
 from clusterflow.config.load import load_campaign
+from clusterflow.errors import ConfigError
 from clusterflow.execution.machines import load_machine
 
 
@@ -17,6 +18,10 @@ def check_campaign(path: Path, console: Console) -> None:
     """Validates, prints systems, fragments, tasks and an estimate of cost."""
     config = load_campaign(path)
     machine = load_machine(config.machine)
+    try:
+        machine = machine.for_ranks(config.label.ranks)
+    except ConfigError as error:  # a forecast is wanted here for a campaign that will run elsewhere
+        console.print(f"note: not on this machine: {error.what}", markup=False, highlight=False, soft_wrap=True)
     told = forecast(config)
     console.print(f"{path} is valid. Campaign '{config.name}', run folder {config.run_folder}", markup=False)
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)

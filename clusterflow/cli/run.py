@@ -24,6 +24,7 @@ from clusterflow.cli.console import CampaignView, model_table
 from clusterflow.cli.options import STOPPED
 from clusterflow.config.load import load_campaign
 from clusterflow.core.protocols import Engine
+from clusterflow.errors import ExecutionError
 from clusterflow.execution.apps import published, run_task
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.provenance import environment
@@ -61,7 +62,7 @@ def run_campaign(
     config = load_campaign(path)
     if folder is not None:
         config = config.model_copy(update={"folder": folder})
-    machine = load_machine(config.machine)
+    machine = load_machine(config.machine).for_ranks(config.label.ranks)
     with StopSignal().installed() as stop, open_session(config, environment()) as session:
         _greet(session, console)
         if retry_failed:
@@ -91,14 +92,23 @@ def run_campaign(
             finished = True
         except Interrupted:
             session.snapshot.apply(session.journal.append("stopped", reason=stop.name))
+        except ExecutionError:
+            _write_outputs(session)
+            raise
         finally:
             runner.close(cancel=not finished)
-            write_outputs(session.folder, session.snapshot)
-            write_report(session.folder, session.snapshot)
+        _write_outputs(session)
         if not finished:
             console.print(f"stopped by {stop.name}; `clusterflow run {path}` resumes", markup=False)
             return STOPPED
         return _finish(session, plan, console)
+
+
+def _write_outputs(session: Session) -> None:
+    """Dataset, potential, metrics and report, unless another driver owns the campaign by now."""
+    session.lease.check()
+    write_outputs(session.folder, session.snapshot)
+    write_report(session.folder, session.snapshot)
 
 
 def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session) -> Engine:

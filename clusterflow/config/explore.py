@@ -82,13 +82,14 @@ class _Dynamics(Section):
 
 
 class OpenMM(_Dynamics):
-    """OpenMM: LangevinMiddleIntegrator and MonteCarloFlexibleBarostat."""
+    """OpenMM: LangevinMiddleIntegrator, and a Monte Carlo barostat of the fully flexible cell."""
 
     kind: Literal["openmm"] = "openmm"
     barostat_interval: int = Field(25, ge=1)
     """MD steps between volume moves."""
     barostat: Literal["affine", "openmm"] = "affine"
-    """Monte Carlo moves of the whole cell; see docs/concepts/exploration.md for how the two differ."""
+    """`affine` moves strain cell and atoms alike; `openmm` is its MonteCarloFlexibleBarostat, as in the paper, which
+    frameworks hardly accept (docs/decisions/0002-affine-barostat.md)."""
 
     def build(self, temperature_K: float, pressure_GPa: float | None, steps: int) -> Any:
         from clusterflow.explore.openmm_md import OpenMMExplorer

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from clusterflow.config.quantities import Duration, Energy, Length, LengthOrZero
+from clusterflow.config.quantities import Duration, Energy, Force, Length, LengthOrZero
 from clusterflow.config.section import Section
 
 _LEVEL_FIELDS = ("mode", "xc", "h", "basis", "cutoff", "vacuum", "poisson_vacuum", "dispersion")
@@ -39,6 +39,12 @@ class GPAW(Section):
     """MPI ranks per label."""
     time_limit: Duration = 86_400.0
     """A label that runs longer is stopped and recorded as failed."""
+    max_scf_steps: int = Field(120, ge=1)
+    """SCF steps of the first attempt; later rungs of the ladder allow more."""
+    max_attempts: int = Field(4, ge=1, le=4)
+    """Rungs of the ladder of SCF remedies."""
+    max_force: Force = 50.0
+    """A label with a larger force on any atom is implausible and recorded as failed."""
 
     def build(self) -> Any:
         from dataclasses import replace
@@ -53,7 +59,15 @@ class GPAW(Section):
             given["poisson_vacuum"] = None
         if given.get("dispersion") == "none":
             given["dispersion"] = None
-        return replace(base, ranks=self.ranks, time_limit=self.time_limit, **given)
+        return replace(
+            base,
+            ranks=self.ranks,
+            time_limit=self.time_limit,
+            max_scf_steps=self.max_scf_steps,
+            max_attempts=self.max_attempts,
+            max_force=self.max_force,
+            **given,
+        )
 
 
 class XTB(Section):
@@ -78,6 +92,12 @@ class ASECalculator(Section):
     """`package.module:Class`, e.g. `ase.calculators.emt:EMT`."""
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the class."""
+    charge_argument: str = Field("", pattern=r"^([A-Za-z]\w*)?$")
+    """Which keyword takes the total charge; without one, charged fragments are failed labels."""
+    spin_argument: str = Field("", pattern=r"^([A-Za-z]\w*)?$")
+    """Which keyword takes the number of unpaired electrons."""
+    version: str = ""
+    """Anything that tells versions of the calculator or of its files apart: part of the level of theory."""
     ranks: Literal[1] = 1
     time_limit: Duration = 3600.0
 
@@ -90,7 +110,13 @@ class ASECalculator(Section):
     def build(self) -> Any:
         from clusterflow.label.ase_reference import ASEReference
 
-        return ASEReference(calculator=self.calculator, arguments=self.arguments)
+        return ASEReference(
+            calculator=self.calculator,
+            arguments=self.arguments,
+            charge_argument=self.charge_argument,
+            spin_argument=self.spin_argument,
+            version=self.version,
+        )
 
 
 Label = Annotated[GPAW | XTB | ASECalculator, Field(discriminator="kind")]

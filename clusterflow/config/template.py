@@ -11,8 +11,8 @@ from clusterflow.core.frames import formula
 
 _TEXT = """\
 # A clusterflow campaign for {formula} ({n_atoms} atoms{periodic}).
-# Quantities carry units. Everything left out has the default of Dobbelaere et al. 2025 (arXiv:2504.03881);
-# `clusterflow schema` prints all keys, `clusterflow check {file}` validates and estimates,
+# Quantities carry units. What is left out has a default, mostly that of Dobbelaere et al. 2025 (arXiv:2504.03881);
+# docs/reference/configuration.md says which. `clusterflow check {file}` validates and estimates,
 # `clusterflow run {file}` runs and, after any interruption, resumes.
 name: {name}
 seed: 1                       # every random choice follows from it

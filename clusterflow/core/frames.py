@@ -100,6 +100,8 @@ def read_optional_frames(path: str | Path) -> list[Atoms]:
 def fragment_to_atoms(fragment: Fragment, **info: Any) -> Atoms:
     """Annotated copy: region and parent arrays; charge, spin, rule, sites, kind and the given info."""
     atoms: Atoms = fragment.atoms.copy()
+    # What a file keeps of a position: a fragment must not change its identity when it is written and read back.
+    atoms.positions = np.round(atoms.positions, _DECIMALS)
     region = np.where(fragment.parent < 0, "termination", np.where(fragment.core, "core", "mantle"))
     atoms.set_array(keys.REGION, region.astype("U11"))
     atoms.set_array(keys.PARENT, np.asarray(fragment.parent, dtype=np.int64))

@@ -72,6 +72,16 @@ def run_task(task_json: Mapping[str, Any], folder: str) -> dict[str, Any]:
     if done is not None:
         return result_to_json(done)
     scratch = place.scratch(task.kind, task.key)
+    begin = time.perf_counter()
+    try:
+        return _guarded(task, place, scratch)
+    except ClusterflowError as error:
+        error.core_seconds = (time.perf_counter() - begin) * task.payload.get("reference", {}).get("ranks", 1)
+        raise
+
+
+def _guarded(task: Task, place: CampaignFolder, scratch: Path) -> dict[str, Any]:
+    """The work, with every error turned into one of ours."""
     try:
         if task.kind != "train":  # an interrupted training may go on from its own checkpoint
             shutil.rmtree(scratch, ignore_errors=True)

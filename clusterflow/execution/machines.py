@@ -70,6 +70,26 @@ class LocalMachine(Section):
                 )
         return self
 
+    def for_ranks(self, ranks: int) -> LocalMachine:
+        """This machine with as many cores for each label as it has MPI ranks.
+
+        Raises
+        ------
+        ConfigError
+            More ranks than cores.
+        """
+        if ranks > self.total_cores():
+            raise ConfigError(
+                f"label.ranks is {ranks}, but this machine offers {self.total_cores()} cores.",
+                where="campaign file, label.ranks",
+                todo="Lower it, or give `cores:` in the machine file if you mean to share cores.",
+            )
+        label = self.lanes.label
+        if ranks <= label.cores_per_worker:
+            return self
+        wider = label.model_copy(update={"cores_per_worker": ranks})
+        return self.model_copy(update={"lanes": self.lanes.model_copy(update={"label": wider})})
+
     def total_cores(self) -> int:
         """Cores that all lanes share."""
         return available_cores() if self.cores == "auto" else self.cores

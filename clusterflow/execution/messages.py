@@ -78,16 +78,19 @@ def encode_task(task: Task) -> str:
         ) from error
 
 
-def error_to_json(error: ClusterflowError) -> dict[str, str]:
-    """JSON data of an error: class and the three parts of its message."""
-    return {"class": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
+def error_to_json(error: ClusterflowError) -> dict[str, Any]:
+    """JSON data of an error: class, the three parts of its message, and what the failed work had cost."""
+    said = {"class": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
+    return {**said, "core_seconds": error.core_seconds}
 
 
-def error_from_json(data: Mapping[str, str]) -> ClusterflowError:
+def error_from_json(data: Mapping[str, Any]) -> ClusterflowError:
     """The inverse of `error_to_json`; an unknown class becomes an `ExecutionError`."""
     found = getattr(errors, data["class"], None)
     cls = found if isinstance(found, type) and issubclass(found, ClusterflowError) else ExecutionError
-    return cls(data["what"], where=data["where"], todo=data["todo"])
+    error = cls(data["what"], where=data["where"], todo=data["todo"])
+    error.core_seconds = float(data.get("core_seconds", 0.0))
+    return error
 
 
 def decode_answer(text: str) -> TaskResult:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from clusterflow.config.extract import Extract
 from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
 from clusterflow.config.selection import Select
-from clusterflow.config.train import Train
 from clusterflow.core import keys
-from clusterflow.core.data import Fragment, Label, Site
+from clusterflow.core.data import BoolArray, Fragment, Label, Site
 from clusterflow.core.frames import (
     content_hash,
     fragment_to_atoms,
@@ -31,7 +31,7 @@ from clusterflow.core.frames import (
     read_optional_frames,
     write_frames,
 )
-from clusterflow.errors import ExtractionError, StateError
+from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
 from clusterflow.execution.starting import start
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
 
@@ -61,12 +61,12 @@ def label_summary(found: Label) -> dict[str, Any]:
 
 def train(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Trains a potential on labels of the store."""
+    from clusterflow.train.nequip_config import NequIPModelSettings, NequIPTrainingSettings
     from clusterflow.train.nequip_train import NequIPTrainer
 
-    settings = section(Train, payload["train"])
     trainer = NequIPTrainer(
-        model=settings.build_model(),
-        training=settings.build_settings(final=payload["final"], threads=place.threads, damping=payload["damping"]),
+        model=NequIPModelSettings.from_json(payload["model"]),
+        training=replace(NequIPTrainingSettings.from_json(payload["settings"]), threads=place.threads),
         elements=tuple(payload["elements"]),
     )
     model = trainer.train(
@@ -95,7 +95,8 @@ def novelty(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Feature density of the training split."""
     potential = _potential(payload["model"], place)
     frames = place.labelled(payload["training"])
-    density = section(Score, payload["score"]).build(potential, payload["seed"]).fit(frames)
+    cores = [_core(a, core_only=payload["core_only"]) for a in frames]
+    density = section(Score, payload["score"]).build(potential, payload["seed"]).fit(frames, atoms=cores)
     (place.out / "density.json").write_text(json.dumps(density.to_json()), encoding="utf-8")
     features = {str(i): potential.features(a) for i, a in enumerate(frames)}
     np.savez_compressed(
@@ -123,9 +124,10 @@ def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     density = _density(payload["mixture"], potential, place)
     frames = place.labelled(payload["labels"])
     predictions = potential.predict(frames)
-    metrics = compare(frames, predictions)
+    judged = [_without_forces(a, ~_core(a, core_only=payload["core_only"])) for a in frames]
+    metrics = compare(judged, predictions)
     scores = [density.score(a) for a in frames]
-    correlations = correlations_by_element(frames, scores, predictions)
+    correlations = correlations_by_element(judged, scores, predictions)
     np.savez_compressed(
         place.out / "atoms.npz",
         frame=np.concatenate([np.full(len(a), i) for i, a in enumerate(frames)]),
@@ -144,6 +146,27 @@ def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     if forces is None:
         raise StateError("The labels to evaluate on have no forces.", where=str(place.folder.labels))
     return {"mae_p95": forces.mae_p, "mae": forces.mae, "rmse": forces.rmse, "n_frames": len(frames)}
+
+
+def _core(atoms: Atoms, *, core_only: bool) -> BoolArray:
+    """Which atoms count: all, or those of the core where only their forces are trained on."""
+    region = atoms.arrays.get(keys.REGION)
+    if not core_only or region is None:
+        return np.ones(len(atoms), dtype=bool)
+    return np.asarray(region.astype(str) == "core")
+
+
+def _without_forces(atoms: Atoms, which: BoolArray) -> Atoms:
+    """Labelled copy in which these atoms have no force label."""
+    if not which.any():
+        return atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    copy: Atoms = atoms.copy()
+    results = dict(atoms.calc.results)
+    results["forces"] = np.where(which[:, None], np.nan, results["forces"])
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
 
 
 def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -189,7 +212,14 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     rule = section(Extract, payload["extract"]).build()
     selector = FrameSelector() if isinstance(rule, WholeStructure) else section(Select, payload["select"]).build()
     # More than the budget, since some candidates will be duplicates or cannot be cut.
-    sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
+    try:
+        sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
+    except StructureError as error:  # of frames that the potential made, not of what the user gave
+        raise ScienceError(
+            f"No explored frame can be divided into building blocks: {error.what}",
+            where=error.where,
+            todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
+        ) from error
     kept, refused = _cut(frames, sites, rule, place.known_fragments(payload["known"]), payload["budget"])
     by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
     annotated = []

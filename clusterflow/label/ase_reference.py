@@ -123,7 +123,7 @@ class ASEReference:
             if name:
                 arguments[name] = value
             elif value:
-                raise InputError(
+                raise LabelError(
                     f"{what} {value:+d} is asked of {self.calculator}, which has no keyword for it here.",
                     todo=f"Give {what}_argument, the calculator's keyword for it.",
                 )

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from ase import Atoms
 
-from clusterflow.core.data import FloatArray, IntArray
+from clusterflow.core.data import BoolArray, FloatArray, IntArray
 from clusterflow.core.protocols import Featurizer
 from clusterflow.errors import ScienceError
 from clusterflow.score.mixture import ElementMixture, check_settings, fit_elements
@@ -65,8 +65,10 @@ class GaussianMixtureNovelty:
         """Natural units of information: the score is a negative natural logarithm."""
         return "nats"
 
-    def fit(self, frames: Sequence[Atoms]) -> Self:
+    def fit(self, frames: Sequence[Atoms], *, atoms: Sequence[BoolArray] | None = None) -> Self:
         """A fitted copy. Give the training split only: a validation or test frame in it would hide its own novelty.
+
+        ``atoms`` says for each frame which of its atoms count (n,), e.g. those whose forces were trained on.
 
         Raises
         ------
@@ -76,10 +78,12 @@ class GaussianMixtureNovelty:
         if not frames:
             raise ScienceError("There is no frame to fit the novelty density to.", todo="Give the training frames.")
         rows: dict[str, list[FloatArray]] = {}
-        for atoms in frames:
-            x = self._features(atoms)
-            for element, index in _indices_by_element(atoms.get_chemical_symbols()):
-                rows.setdefault(element, []).append(x[index])
+        chosen = atoms if atoms is not None else [np.ones(len(a), dtype=bool) for a in frames]
+        for frame, counts in zip(frames, chosen, strict=True):
+            x = self._features(frame)
+            for element, index in _indices_by_element(frame.get_chemical_symbols()):
+                rows.setdefault(element, []).append(x[index[counts[index]]])
+        rows = {element: parts for element, parts in rows.items() if sum(map(len, parts))}
         mixtures = fit_elements(
             {e: np.concatenate(x) for e, x in rows.items()},
             components=self.components,

@@ -37,6 +37,8 @@ class Snapshot:
     finished: Mapping[str, Any] | None = None
     opened: list[Event] = field(default_factory=list)
     last: Event | None = None
+    lost_core_seconds: float = 0.0
+    """Of attempts that failed and were repeated."""
     label_level: str = ""
     """Level of theory of the labels so far; "" before the first."""
 
@@ -73,9 +75,13 @@ class Snapshot:
                 )
             else:
                 self.attempts[data["key"]] = self.attempts.get(data["key"], 0) + 1
+                self.lost_core_seconds += data.get("wall_time", 0.0) * data.get("cores", 1)
         elif event.kind == "retry":
             for key in data["keys"]:
                 self.outcomes.pop(key, None)
+        elif event.kind == "retired":
+            for name in data["names"]:
+                self.decisions.pop(name, None)
         elif event.kind == "decision":
             self.decisions[data["name"]] = data["value"]
         elif event.kind == "opened":
@@ -88,7 +94,8 @@ class Snapshot:
     @property
     def core_hours(self) -> float:
         """Core hours of everything that ended, failures included, cached results not."""
-        return sum(o.wall_time * o.cores for o in self.outcomes.values() if not o.cached) / 3600.0
+        ended = sum(o.wall_time * o.cores for o in self.outcomes.values() if not o.cached)
+        return (ended + self.lost_core_seconds) / 3600.0
 
 
 def fold(events: Iterable[Event]) -> Snapshot:

@@ -10,6 +10,8 @@ import pytest
 from clusterflow.campaign.loop import MAX_ATTEMPTS, Interrupted, Loop
 from clusterflow.campaign.plan import Plan
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.score import GaussianMixture
+from clusterflow.config.stop import Stop
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.errors import ExecutionError, LabelError, LeaseError, StateError, WorkerLostError
 from clusterflow.state.journal import Journal, decisions_digest, read_events
@@ -36,6 +38,7 @@ def drive(
     work: Callable[[Task], TaskResult] = toy_result,
     stop: Callable[[], bool] = lambda: False,
     published: Callable[[Task], TaskResult | None] = lambda _: None,
+    config: Campaign = CONFIG,
 ) -> tuple[Plan, ToyEngine]:
     """One driver, from opening to the end or the error."""
     folder.mkdir(exist_ok=True)
@@ -45,7 +48,7 @@ def drive(
     try:
         snapshot = fold(read_events(path)) if path.is_file() else fold([])
         with Journal.open(path, lease.epoch, guard=lease.check) as journal:
-            loop = Loop(CONFIG, TOY_INPUTS, snapshot, journal, engine, published, lambda *_: None, stop)
+            loop = Loop(config, TOY_INPUTS, snapshot, journal, engine, published, lambda *_: None, stop)
             return loop.run(), engine
     finally:
         lease.release()
@@ -167,3 +170,29 @@ def test_forgotten_failures_are_tried_again(tmp_path: Path) -> None:
         journal.append("retry", keys=seen)
     _, engine = drive(tmp_path / "a")
     assert seen[0] in {t.key for t in engine.ran}
+
+
+def test_one_label_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    """Too big for the memory, say: it fails for good, and the campaign goes on."""
+
+    def too_big(task: Task) -> TaskResult:
+        if task.kind == "label" and task.payload["index"] == 4:
+            raise WorkerLostError("killed by signal 9")
+        return toy_result(task)
+
+    plan, _ = drive(tmp_path / "a", work=too_big)
+    assert plan.finished
+    failed = [e.data for e in read_events(tmp_path / "a" / "journal.jsonl") if e.kind == "failed"]
+    assert [f["final"] for f in failed if f["key"] == failed[0]["key"]] == [False] * (MAX_ATTEMPTS - 1) + [True]
+
+
+def test_what_followed_from_another_configuration_is_retired(tmp_path: Path) -> None:
+    drive(tmp_path / "a")
+    before = fold(read_events(tmp_path / "a" / "journal.jsonl")).decisions
+    other = CONFIG.model_copy(update={"score": GaussianMixture(components=(1, 2)), "stop": Stop(iterations=1)})
+    plan, _ = drive(tmp_path / "a", config=other)
+    after = fold(read_events(tmp_path / "a" / "journal.jsonl")).decisions
+    assert "split/2" in before
+    assert not [name for name in after if "/2" in name]
+    assert after["stop"]["iteration"] == 1
+    assert plan.finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,8 @@ def test_diverged_training_gets_one_gentler_try() -> None:
     (first,) = plan(config, TOY_INPUTS, snapshot).tasks
     snapshot.outcomes[first.key] = Outcome("failed", "train", reason="loss is NaN")
     (second,) = plan(config, TOY_INPUTS, snapshot).tasks
-    assert second.payload["damping"] == 0.5
+    rates = [t.payload["settings"]["learning_rate"] for t in (first, second)]
+    assert rates[1] == 0.5 * rates[0]
     assert second.payload["seed"] != first.payload["seed"]
     snapshot.outcomes[second.key] = Outcome("failed", "train", reason="loss is NaN")
     assert "failed twice" in plan(config, TOY_INPUTS, snapshot).failed
@@ -186,3 +188,70 @@ def test_nothing_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     plan(campaign(), TOY_INPUTS, Snapshot())
     assert not list(tmp_path.iterdir())
+
+
+def keys_of(snapshot: Snapshot) -> set[str]:
+    return set(snapshot.outcomes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"packaged": ["ase", "lammps"]}},
+        {"stop": {"iterations": 2, "labels": 90}},
+        {"explore": {"walkers": 9, "steps": {"first": 200, "growth": 2, "maximum": 5000}}},
+        {"select": {"fragments": 11}},
+        {"explore": {"walkers": 3, "pool": "all"}},
+    ],
+)
+def test_harmless_edits_of_a_finished_campaign_repeat_nothing_but_the_package(changes: dict[str, object]) -> None:
+    snapshot = Snapshot()
+    finish(campaign(), snapshot)
+    before = keys_of(snapshot)
+    _, order = finish(campaign(**changes), snapshot)
+    assert set(order) <= {"export"}
+    assert before <= keys_of(snapshot)
+
+
+def test_more_walkers_and_longer_walks_count_from_the_next_iteration_on() -> None:
+    snapshot = Snapshot()
+    finish(campaign(), snapshot)
+    longer = campaign(
+        stop={"iterations": 3}, explore={"walkers": 5, "steps": {"first": 200, "growth": 2, "maximum": 900}}
+    )
+    _, order = finish(longer, snapshot)
+    assert (order.count("explore"), order.count("train"), order.count("label")) == (5, 1, 5)
+
+
+def test_a_label_that_succeeds_later_joins_the_next_split() -> None:
+    snapshot = Snapshot()
+    config = campaign(stop={"iterations": 1})
+    start = plan(config, TOY_INPUTS, snapshot).tasks[0]
+    snapshot.outcomes[start.key] = Outcome("done", "start", toy_result(start).summary)
+    late = plan(config, TOY_INPUTS, snapshot).tasks[-1]
+    snapshot.outcomes[late.key] = Outcome("failed", "label", reason="too slow")
+    finish(config, snapshot)
+    del snapshot.outcomes[late.key]  # what --retry-failed does
+    _, order = finish(campaign(stop={"iterations": 2}), snapshot)
+    assert (order.count("train"), order.count("label"), order.count("explore")) == (1, 1 + 5, 3)
+    second = snapshot.decisions["split/2"]
+    assert late.key in [*second["train"], *second["validation"]]
+
+
+def test_seed_frames_are_not_bought() -> None:
+    config = campaign(start={"kind": "dataset", "file": "seed.extxyz"}, stop={"iterations": 9, "labels": 10})
+    snapshot = Snapshot()
+    for _ in range(60):
+        current = plan(config, TOY_INPUTS, snapshot)
+        for name, value in current.decisions.items():
+            snapshot.decisions[name] = value
+        if current.finished:
+            break
+        for task in current.tasks:
+            stand_in = (
+                {**task.payload, "start": {"test_fragments": 4, "fragments": 40}} if task.kind == "start" else None
+            )
+            result = toy_result(task if stand_in is None else replace(task, payload=stand_in))
+            snapshot.outcomes[task.key] = Outcome("done", task.kind, result.summary)
+    assert current.finished == "the budget of 10 labels is spent"
+    assert sum(v["source_kind"] == "acquire" for v in current.labels.values()) == 10

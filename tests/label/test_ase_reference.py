@@ -71,7 +71,7 @@ def test_unsupported_element_is_a_label_error(tmp_path):
 
 
 def test_charge_needs_a_keyword(tmp_path):
-    with pytest.raises(InputError, match="charge_argument"):
+    with pytest.raises(LabelError, match="charge_argument"):
         ASEReference(EMT).label(bulk("Cu"), charge=1, spin=0, workdir=tmp_path)
     # tblite's own ASE calculator takes the charge by keyword.
     xtb = ASEReference(
