@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from clusterflow.campaign.status import campaign_status
 from clusterflow.cli.console import CampaignView, model_table
 from clusterflow.cli.options import STOPPED
 from clusterflow.config.load import load_campaign
+from clusterflow.core.memory import peak_memory_MB
 from clusterflow.core.protocols import Engine
 from clusterflow.errors import ExecutionError
 from clusterflow.execution.apps import published, run_task
@@ -123,11 +123,6 @@ def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session
     return ParslEngine(machine, session.folder.root, run_task, run_id=run_id)
 
 
-def driver_memory_MB() -> float:  # noqa: N802 - the unit
-    """Peak memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def _greet(session: Session, console: Console) -> None:
     verb = "resuming" if session.resumed else "new campaign"
     console.print(
@@ -142,7 +137,7 @@ def _finish(session: Session, plan: Plan, console: Console) -> int:
     reason = plan.failed or plan.finished
     session.snapshot.apply(
         session.journal.append(
-            "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(driver_memory_MB())
+            "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(peak_memory_MB())
         )
     )
     write_report(session.folder, session.snapshot)

@@ -7,10 +7,8 @@ in a scratch folder, measures, and publishes; the first publisher wins. It retur
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import resource
 import shutil
 import time
 import traceback
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterflow.core.data import Task, TaskResult
+from clusterflow.core.memory import forget_peak_memory, peak_memory_MB
 from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, LabelTimeoutError, ScienceError, StateError
 from clusterflow.execution.messages import result_to_json, task_from_json
 from clusterflow.execution.stages import STAGES, label, label_summary
@@ -111,7 +110,7 @@ def _guarded(task: Task, place: CampaignFolder, scratch: Path) -> dict[str, Any]
 def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     begin = time.perf_counter()
-    _forget_peak_memory()
+    forget_peak_memory()
     if task.kind == "label":
         summary = label(task.payload, Workplace(folder, scratch, scratch, threads), task.key)
         with folder.computed.open("a", encoding="utf-8") as log:  # one write: whole lines even from many workers
@@ -123,7 +122,7 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     summary = STAGES[task.kind](task.payload, Workplace(folder, scratch, out, threads))
-    result = TaskResult(task.key, summary, time.perf_counter() - begin, threads, _peak_memory())
+    result = TaskResult(task.key, summary, time.perf_counter() - begin, threads, peak_memory_MB())
     publish_json(
         out / _RESULT,
         {
@@ -142,21 +141,6 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     shutil.rmtree(scratch, ignore_errors=True)
     again = published(task, folder)  # the first publisher's, should two have worked on it
     return result_to_json(again or result)
-
-
-def _forget_peak_memory() -> None:
-    """Lets the kernel measure the peak anew, so that a worker's earlier tasks do not count (Linux only)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory() -> float:
-    """MB that this process has held at once since `_forget_peak_memory` (elsewhere than on Linux: ever)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _unforeseen(task: Task, scratch: Path, error: BaseException) -> ClusterflowError:

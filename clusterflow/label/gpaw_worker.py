@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import sys
 import threading
@@ -18,6 +17,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from clusterflow.core.memory import peak_memory_MB
 
 EXIT_DISK = 74
 """Exit status when the folder cannot be written to (sysexits' EX_IOERR)."""
@@ -140,15 +141,13 @@ def _results(calc: Any, atoms: Any, job: Mapping[str, Any]) -> dict[str, Any]:
     calc.calculate(atoms, properties=properties, system_changes=[])
     results = calc.results
     stress = results.get("stress")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mb = peak / 1024**2 if sys.platform == "darwin" else peak / 1024
     return {
         # The free energy is what the forces are the derivative of; without smearing it is the energy.
         "energy": float(results["free_energy"]),
         "forces": results["forces"].tolist(),
         "stress": None if stress is None else [float(s) for s in stress],
         "magmom": float(results.get("magmom", 0.0)),
-        "peak_memory_MB": float(world.sum_scalar(float(peak_mb))),
+        "peak_memory_MB": float(world.sum_scalar(float(peak_memory_MB()))),
     }
 
 
