@@ -114,10 +114,13 @@ def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -
 
 
 def _check_blocks(structures: Mapping[str, Atoms]) -> None:
+    from clusterflow.physics.bonds import bond_graph, check_hydrogens
     from clusterflow.physics.building_blocks import find_blocks
 
     for name, atoms in structures.items():
         try:
-            find_blocks(atoms)
+            graph = bond_graph(atoms)
+            find_blocks(atoms, graph)
+            check_hydrogens(atoms, graph)
         except StructureError as error:
             raise StructureError(error.what, where=f"system '{name}'", todo=error.todo) from error

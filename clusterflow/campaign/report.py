@@ -58,7 +58,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         reason=status.reason,
         generated=status.last_event,
         clusterflow_version=__version__,
-        iterations_done=status.iteration,
+        iterations_done=max((int(v["iteration"]) for v in evaluated), default=0),
         iterations_planned=config.get("stop", {}).get("iterations"),
         labels_done=sum(o.status == "done" for o in labels),
         labels_failed=sum(o.status == "failed" for o in labels),

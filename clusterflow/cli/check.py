@@ -23,7 +23,11 @@ def check_campaign(path: Path, console: Console) -> None:
     except ConfigError as error:  # a forecast is wanted here for a campaign that will run elsewhere
         console.print(f"note: not on this machine: {error.what}", markup=False, highlight=False, soft_wrap=True)
     told = forecast(config)
-    console.print(f"{path} is valid. Campaign '{config.name}', run folder {config.run_folder}", markup=False)
+    console.print(
+        f"{path} is valid. Campaign '{config.name}', run folder {config.run_folder.absolute()}",
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
     for column in ("system", "atoms", "block", "in cell", "core", "fragment", "atoms", "charge", "2S", "s"):

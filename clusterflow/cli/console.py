@@ -79,6 +79,10 @@ class CampaignView:
 
     def _line(self, event: Event) -> None:
         text = event_line(event)
+        if event.kind == "done" and event.data["task"] == "label":
+            status = campaign_status(self.snapshot)
+            ended = status.stages["label"].done + status.stages["label"].failed
+            text += f"  ({ended} of {ended + status.labels_left})"
         if text:
             stamp = duration(time.monotonic() - self.began)
             self.console.print(f"[{stamp}] {text}", highlight=False, markup=False, soft_wrap=True)

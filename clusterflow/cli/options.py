@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -38,3 +40,8 @@ def guarded(function: F) -> F:
             sys.exit(0)
 
     return wrapper  # type: ignore[return-value]
+
+
+def program() -> str:
+    """How this program can be called again: by name where the shell finds it, else by its path."""
+    return "clusterflow" if shutil.which("clusterflow") else str(Path(sys.executable).parent / "clusterflow")

@@ -20,7 +20,7 @@ from clusterflow.campaign.report import write_report
 from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
 from clusterflow.cli.console import CampaignView, model_table
-from clusterflow.cli.options import STOPPED
+from clusterflow.cli.options import STOPPED, program
 from clusterflow.config.load import load_campaign
 from clusterflow.core.memory import peak_memory_MB
 from clusterflow.core.protocols import Engine
@@ -99,7 +99,8 @@ def run_campaign(
             runner.close(cancel=not finished)
         _write_outputs(session)
         if not finished:
-            console.print(f"stopped by {stop.name}; `clusterflow run {path}` resumes", markup=False)
+            again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
+            console.print(f"stopped by {stop.name}; `{again}` resumes", markup=False, soft_wrap=True)
             return STOPPED
         return _finish(session, plan, console)
 

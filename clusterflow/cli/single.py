@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from rich.console import Console
 from rich.progress import track
 
@@ -17,7 +18,7 @@ from clusterflow.config.load import load_campaign
 from clusterflow.core import keys
 from clusterflow.core.data import Site
 from clusterflow.core.frames import content_hash, formula, fragment_to_atoms, read_frames, with_label, write_frames
-from clusterflow.errors import ExtractionError, InputError, LabelError, StateError, StructureError
+from clusterflow.errors import InputError, LabelError, StructureError
 
 
 def _refuse_overwrite(path: Path, *, force: bool) -> None:
@@ -33,7 +34,12 @@ def write_new(structure: Path, output: Path, *, force: bool, console: Console) -
     from clusterflow.physics.bonds import check_distances
     from clusterflow.physics.building_blocks import find_blocks
 
-    atoms = read_frames(structure)[0]
+    frames = read_frames(structure)
+    atoms = frames[0]
+    if len(frames) > 1:
+        console.print(f"note: the first of {len(frames)} frames is used", markup=False, highlight=False)
+    if not atoms.pbc.any():
+        console.print("note: the file has no cell, so this is taken for a molecule", markup=False, highlight=False)
     check_distances(atoms)
     try:
         blocks = any(k in ("node", "linker") for k in find_blocks(atoms).kinds)
@@ -57,15 +63,16 @@ def extract_fragments(
     from clusterflow.physics.bonds import check_distances
     from clusterflow.physics.building_blocks import find_blocks
 
-    _refuse_overwrite(output, force=force)
+    frames = read_frames(structure)
     try:
         section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
     except ValueError as error:
         raise InputError(f"--mantle {mantle!r}: {_reason(error)}", todo="See `clusterflow extract --help`.") from None
+    _refuse_overwrite(output, force=force)
     rule = section.build()
     found = []
     began = time.perf_counter()
-    for number, frame in enumerate(read_frames(structure)):
+    for number, frame in enumerate(frames):
         check_distances(frame)
         blocks = find_blocks(frame)
         if atom is not None:
@@ -80,7 +87,7 @@ def extract_fragments(
             chosen = [b for b, kind in enumerate(blocks.kinds) if block in ("all", kind)]
             members = [int(blocks.members(b)[0]) for b in chosen]
         if not members:
-            raise ExtractionError(
+            raise InputError(
                 f"Frame {number} has no block of kind '{block}'; it has {', '.join(sorted(set(blocks.kinds)))}.",
                 where=str(structure),
                 todo="Ask for one of these with --block, or for all.",
@@ -143,7 +150,8 @@ def label_frames(
         reference.check_elements(sorted({e for a in frames for e in a.get_chemical_symbols()}))
     labels = LabelStore(store) if store is not None else None
     console.print(f"level of theory: {reference.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
-    good, failed = [], 0
+    good: list[Atoms] = []
+    failed = 0
     for number, atoms in enumerate(track(frames, description="labels", console=console, transient=True)):
         charge, spin = int(atoms.info.get(keys.CHARGE, 0)), int(atoms.info.get(keys.SPIN, 0))
         key = label_key(atoms, level_of_theory=reference.level_of_theory, charge=charge, spin=spin)
@@ -154,8 +162,14 @@ def label_frames(
                     label = reference.label(atoms, charge=charge, spin=spin, workdir=Path(scratch))
                 except LabelError as error:
                     failed += 1
-                    console.print(f"frame {number} failed: {error}", markup=False, highlight=False)
+                    # Its scratch folder is gone by now, so `where` would lead nowhere.
+                    console.print(f"frame {number} failed: {error.what} {error.todo}", markup=False, highlight=False)
                     continue
+                except KeyboardInterrupt:
+                    console.print(f"stopped: {len(good)} of {len(frames)} labels are in {output}", markup=False)
+                    if labels is None and good:
+                        console.print("with --store FOLDER a next run takes up what is there", markup=False)
+                    raise
             if labels is not None:
                 labels.put(key, atoms, label)
         else:
@@ -216,16 +230,24 @@ def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, con
     from clusterflow.train.nequip_potential import NequIPPotential
 
     if not model.is_dir():
-        raise StateError(
+        raise InputError(
             f"There is no model folder '{model}'.",
             where=str(model.absolute()),
             todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
         )
     frames = read_frames(dataset)
+    if split not in ("all", "train", "validation", "test"):
+        raise InputError(f"There is no split '{split}'.", todo="Choose all, train, validation or test.")
     if split != "all":
         frames = [a for a in frames if a.info.get(keys.SPLIT) == split]
     if not frames:
         raise InputError(f"No frame of '{dataset}' belongs to the split '{split}'.", todo="Use --split all.")
+    if all(a.calc is None for a in frames):
+        raise InputError(
+            f"None of the {len(frames)} frames has a label.",
+            where=str(dataset),
+            todo="Label them first with `clusterflow label`; `evaluate` compares with reference energies and forces.",
+        )
     metrics = compare(frames, NequIPPotential.load(model).predict(frames))
     if as_json:
         json.dump(metrics.to_json(), sys.stdout, indent=1)

@@ -70,7 +70,7 @@ def read_frames(path: str | Path) -> list[Atoms]:
         frames = read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever they meet
         raise InputError(
-            f"The structure file '{path}' cannot be read: {type(error).__name__}: {error}",
+            f"The structure file '{path}' cannot be read: {type(error).__name__}: {error or 'its reader says no more'}",
             where=str(path.absolute()),
             todo="Open it with `ase gui` to see whether it is complete; extxyz and CIF are good choices.",
         ) from error

@@ -3,6 +3,7 @@ parallel one: it gives the same results and the same errors."""
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -18,6 +19,7 @@ class SerialEngine:
     def __init__(self, run: RunTask, folder: str | Path) -> None:
         self._run, self._folder = run, str(Path(folder).absolute())
         self._closed = False
+        _one_thread()
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Runs the task and returns a future that is done.
@@ -43,3 +45,15 @@ class SerialEngine:
     def close(self, *, cancel: bool = False) -> None:  # noqa: ARG002 - nothing is ever pending
         """Takes no more tasks."""
         self._closed = True
+
+
+def _one_thread() -> None:
+    """As many threads as a worker of the parallel engine has, so that both add numbers in the same order.
+
+    What the user set in OMP_NUM_THREADS counts. Libraries that are loaded already listen to threadpoolctl only.
+    """
+    from threadpoolctl import threadpool_limits
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    threadpool_limits(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))

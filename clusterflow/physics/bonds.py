@@ -130,6 +130,10 @@ def bond_graph(atoms: Atoms) -> BondGraph:
     return BondGraph(len(atoms), i[keep], j[keep], shift[keep], distance[keep])
 
 
+_STRAIGHT = -0.82
+"""Cosine of the smallest angle, 145°, at a two-coordinate carbon atom that counts as linear."""
+
+
 def check_distances(atoms: Atoms, *, factor: float = 0.55) -> None:
     """Refuses a structure with overlapping atoms: closer than ``factor`` × the sum of their covalent radii.
 
@@ -261,3 +265,31 @@ def _without_contacts(numbers: IntArray, i: IntArray, j: IntArray, shift: IntArr
             if d < limit and organic[k]
         )
     return keep
+
+
+def check_hydrogens(atoms: Atoms, graph: BondGraph) -> None:
+    """Refuses a structure whose carbon atoms lack hydrogens, as published ones often do.
+
+    A carbon atom with two neighbours must be linear (an alkyne, a cumulene, CO2); a bent one has lost a hydrogen. For
+    the structure that a campaign starts from, not for hot frames.
+
+    Raises
+    ------
+    StructureError
+        Names the carbon atoms.
+    """
+    bent = []
+    for atom in np.flatnonzero(atoms.numbers == 6):
+        bonds = graph.bonds_of(int(atom))
+        if bonds.stop - bonds.start != 2:
+            continue
+        arms = atoms.positions[graph.j[bonds]] + graph.shift[bonds] @ atoms.cell.array - atoms.positions[atom]
+        cosine = float(arms[0] @ arms[1] / np.prod(np.linalg.norm(arms, axis=1)))
+        if cosine > _STRAIGHT:
+            bent.append(int(atom))
+    if bent:
+        shown = ", ".join(f"C{i}" for i in bent[:8]) + (", …" if len(bent) > 8 else "")
+        raise StructureError(
+            f"{len(bent)} carbon atoms have two neighbours at an angle, so their hydrogens are missing: {shown}.",
+            todo="Add the hydrogens (crystal structures from X-rays often lack them), then relax the structure.",
+        )

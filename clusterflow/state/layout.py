@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterflow.errors import StateError
+from clusterflow.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ class CampaignFolder:
 
         Raises
         ------
-        StateError
+        InputError
             No journal there.
         """
         if not self.journal.is_file():
-            raise StateError(
+            raise InputError(
                 f"There is no campaign in '{self.root}'.",
                 where=str(self.root.absolute()),
                 todo="Give the run folder of a campaign (it holds journal.jsonl), or start one with `clusterflow run`.",

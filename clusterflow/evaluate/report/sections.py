@@ -50,6 +50,9 @@ CITATIONS = (
     Citation("Babuji et al., HPDC 2019: Parsl.", "https://doi.org/10.1145/3307681.3325400"),
 )
 
+_FEWEST_FOR_TREND = 4
+"""Models: a power law through fewer points says nothing."""
+
 
 def _tested(data: ReportData) -> list[ModelResult]:
     return sorted((m for m in data.models if m.metrics is not None), key=lambda m: m.iteration)
@@ -135,7 +138,7 @@ def learning(data: ReportData) -> Section:
     exponent = learning_exponent(data.learning)
     trend = (
         ""
-        if exponent is None
+        if exponent is None or len(data.learning) < _FEWEST_FOR_TREND
         else paragraph(
             f"Over this curve MAE_P{k:g} goes as the number of labels to the power {fixed(exponent, 2)}.", "note"
         )
