@@ -92,7 +92,7 @@ class CampaignView:
     def _screen(self, plan: Plan, in_flight: int) -> Panel:
         status = campaign_status(self.snapshot)
         iteration = f"iteration {plan.iteration} of {self.planned}" if plan.iteration else "start"
-        head = Text(f"{iteration} · {plan.stage} · {in_flight} tasks open · {duration(time.monotonic() - self.began)}")
+        head = Text(f"{iteration} · {plan.stage} · open tasks: {in_flight} · {duration(time.monotonic() - self.began)}")
         head.append(f" · {status.core_hours:.2f} core hours so far", style="dim")
         left = labels_left_text(status)
         parts: list[Any] = [head, stage_table(status)]
