@@ -30,7 +30,18 @@ def check_campaign(path: Path, console: Console) -> None:
     )
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
-    for column in ("system", "atoms", "block", "in cell", "core", "fragment", "atoms", "charge", "2S", "s"):
+    for column in (
+        "system",
+        "atoms",
+        "block",
+        "in cell",
+        "core",
+        "fragment",
+        "atoms",
+        "charge",
+        "unpaired e",
+        "s per label",
+    ):
         table.add_column(
             column, justify="left" if column in ("system", "block", "core", "fragment") else "right", no_wrap=True
         )
