@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from clusterflow.config.stop import Stop
 
@@ -23,10 +23,7 @@ class IterationRecord:
     n_training: int
     n_labels: int
     test_mae_p95: float
-    extra: bool = False
-    walkers: list[str] = field(default_factory=list)
     acquired: str = ""
-    new_labels: str = ""
     excess_novelty: float | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 from ase import Atoms
 
@@ -46,6 +47,7 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
                 for r in model_rows(snapshot)
             ],
             "unit": "meV/Å",
+            "new_labels": _before_training(snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
         }
         folder.metrics.write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -61,3 +63,13 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
                     shutil.copyfile(file, partial_model / file.name)
         shutil.rmtree(folder.model, ignore_errors=True)
         partial_model.rename(folder.model)
+
+
+def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Force errors of the new labels of each iteration under the model that asked for them, not yet trained on them."""
+    rows = []
+    for name, value in snapshot.decisions.items():
+        found = snapshot.outcomes.get(str(value.get("evaluation"))) if name.startswith("new_labels/") else None
+        if found is not None and found.status == "done":
+            rows.append({"iteration": int(name.split("/")[1]), **found.summary})
+    return rows

@@ -63,7 +63,6 @@ class Plan:
     iteration: int = 0
     finished: str = ""
     failed: str = ""
-    final_model: str = ""
     records: list[IterationRecord] = field(default_factory=list)
     labels: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Every fragment asked for: label key → {source, index, system, kind, set, iteration, n_atoms}."""
@@ -316,7 +315,6 @@ class _Walk:
             n_training=len(self.train) + len(self.validation),
             n_labels=self.bought(),
             test_mae_p95=float(summary["mae_p95"]),
-            extra=extra,
         )
         self.out.records.append(record)
         self.out.decisions[f"evaluated/{iteration}" + ("/final" if extra else "")] = {
@@ -338,7 +336,7 @@ class _Walk:
         keys = [k for k, v in self.out.labels.items() if v["iteration"] == iteration]
         good = [k for k in keys if (o := self.outcome(k)) is not None and o.status == "done"]
         key = self.ask("evaluate", "local", self.evaluation(model, mixture, good))
-        self.out.records[-1].new_labels = key
+        self.out.decisions[f"new_labels/{iteration}"] = {"evaluation": key}
 
     def acquire(self, iteration: int, model: str, mixture: str) -> tuple[str, list[Mapping[str, Any]]] | None:
         """Walks, scores, selects and cuts; None if nothing new was found."""
@@ -348,7 +346,6 @@ class _Walk:
         if any(o is None for o in ended):
             raise _Wait
         sane = [k for k, o in zip(walkers, ended, strict=True) if o and o.status == "done" and o.summary["n_frames"]]
-        self.out.records[-1].walkers = walkers
         if not sane:
             reasons = sorted({o.reason or str(o.summary.get("stop_reason", "")) for o in ended if o})
             raise _Stop(
@@ -432,7 +429,6 @@ class _Walk:
         self.required(key, "Packaging the final model")
         if self.out.tasks:  # evaluations of new labels that nothing waited for
             raise _Wait
-        self.out.final_model = model
         self.out.stage = "finished"
         self.out.finished = reason
 

@@ -186,8 +186,7 @@ def train_model(
     dataset: Path, output: Path, *, config: Path | None, validation: float, seed: int, console: Console
 ) -> None:
     """Trains a potential on a labelled extxyz file."""
-    import random
-
+    from clusterflow.campaign.split import split_validation
     from clusterflow.config.train import NequIP
     from clusterflow.train.nequip_train import NequIPTrainer
 
@@ -200,10 +199,9 @@ def train_model(
         training = [a for a, m in zip(frames, marked, strict=True) if m == "train"]
         held = [a for a, m in zip(frames, marked, strict=True) if m == "validation"]
     else:
-        order = list(range(len(frames)))
-        random.Random(seed).shuffle(order)
-        n = max(1, round(validation * len(frames)))
-        held, training = [frames[i] for i in order[:n]], [frames[i] for i in order[n:]]
+        by_content = {content_hash(a): a for a in frames}
+        first, second = split_validation(list(by_content), fraction=validation, seed=seed)
+        training, held = [by_content[k] for k in first], [by_content[k] for k in second]
     if not training or not held:
         raise InputError(
             f"{len(frames)} frames give {len(training)} for training and {len(held)} for validation; each needs one.",

@@ -100,11 +100,6 @@ class System(Section):
     weight: float = Field(1.0, gt=0)
     """Share of the walkers and of the starting fragments, relative to the other systems."""
 
-    @property
-    def file_name(self) -> str:
-        """Under which name a campaign keeps its own copy of the structure file."""
-        return f"{self.name}{self.structure.suffix or '.extxyz'}"
-
     def atoms(self, path: Path | None = None) -> Atoms:
         """The built structure, from the file or from the campaign's own copy at ``path``.
 

@@ -21,6 +21,7 @@ from clusterflow.errors import StateError
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.publish import verify_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,12 @@ class Workplace:
         return LabelStore(self.folder.labels)
 
     def result(self, kind: str, key: str) -> Path:
-        """Published files of an earlier task.
+        """Published files of an earlier task, each checked against its recorded hash.
 
         Raises
         ------
         StateError
-            They are not there.
+            They are not there, or damaged.
         """
         path = self.folder.result(kind, key)
         if not path.is_dir():
@@ -51,6 +52,7 @@ class Workplace:
                 where=str(path),
                 todo="Restore the folder from a backup, or start the campaign anew with the same labels folder.",
             )
+        verify_folder(path)
         return path
 
     def system(self, name: str) -> Atoms:

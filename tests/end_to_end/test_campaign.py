@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,3 +205,26 @@ def test_full_disk_is_said_and_survived(tmp_path: Path) -> None:
         assert "next:" in done.stderr
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_damaged_result_is_not_used(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("lease", "parsl", "export"))
+    for path in folder.glob("tasks/train/*/model/weights.safetensors"):
+        raw = bytearray(path.read_bytes())
+        raw[-1] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(bytes(raw))
+    (folder / "journal.jsonl").unlink()
+    shutil.rmtree(folder / "tasks" / "evaluate")
+    done = clusterflow("run", SMOKE, "--folder", folder, "--engine", "serial")
+    assert done.returncode == 1, done.stdout
+    assert "weights.safetensors" in done.stderr
+    assert "next:" in done.stderr
+
+
+def test_metrics_tell_what_the_new_labels_were_worth(whole: Path) -> None:
+    (row,) = json.loads((whole / "metrics.json").read_text())["new_labels"]
+    assert row["iteration"] == 1
+    assert row["n_frames"] >= 1
+    assert row["mae_p95"] > 0
