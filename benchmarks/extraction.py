@@ -18,7 +18,9 @@ from clusterflow.extract.rules import BuildingBlockRule
 from clusterflow.physics.bonds import bond_graph, check_distances
 from clusterflow.physics.building_blocks import find_blocks
 
-UIO66 = Path(__file__).parents[1] / "configs" / "structures" / "UiO-66_conventional.extxyz"
+ROOT = Path(__file__).parents[1]
+ZIF8 = ROOT / "tests" / "data" / "ZIF-8_primitive.extxyz"
+UIO66 = ROOT / "configs" / "structures" / "UiO-66_conventional.extxyz"
 
 
 def best_time(task: Callable[[], object], rounds: int) -> float:
@@ -52,14 +54,19 @@ def main() -> None:
     seconds = best_time(lambda: BuildingBlockRule().extract_many(cell, every), rounds)
     name = f"{len(every)} fragments, one per block, blocks not known"
     print(f"{name:<52} {len(cell):>7} {seconds:>10.4f} {len(every) / seconds:>11.0f}")
-    for atoms, most in ((cell, 480), (cell * (4, 4, 4), 1024)):
+    zif8 = read_frames(ZIF8)[0] * (5, 4, 8)
+    for atoms, most, mantles in (
+        (cell, 480, ("neighbours", "anchors")),
+        (cell * (4, 4, 4), 1024, ("neighbours", "anchors")),
+        (zif8, 1024, ("neighbours",)),
+    ):
         blocks = find_blocks(atoms)
         frame_id = content_hash(atoms)
         for kind in ("node", "linker"):
             chosen = [b for b, k in enumerate(blocks.kinds) if k == kind]
             chosen = (chosen * (most // len(chosen) + 1))[:most]
             groups = [[Site(frame_id, int(blocks.members(b)[0]))] for b in chosen]
-            for mantle in ("neighbours", "anchors"):
+            for mantle in mantles:
                 rule = BuildingBlockRule(mantle)
                 done = rule.extract_many(atoms, groups, blocks=blocks)
                 sizes = {len(f.atoms) for f in done if isinstance(f, Fragment)}

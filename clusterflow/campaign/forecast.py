@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 from ase import Atoms
 
 from clusterflow.campaign.inputs import gather_inputs
 from clusterflow.campaign.split import shares
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.extract import Whole
+from clusterflow.config.extract import Certified, Sphere, Whole
 from clusterflow.config.label import GPAW
 from clusterflow.config.start import Perturbed
 from clusterflow.core.data import Site
@@ -21,13 +23,15 @@ Row = tuple[str, int, str, int, str, str, int, int, int, str]
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """``fragments``: (system, atoms, kind of block, how many in the cell, core, fragment, atoms, charge, unpaired
-    electrons, seconds per label). ``label_core_seconds`` is None where no cost model exists for the level."""
+    electrons, seconds per label). ``labels_confirming``: larger fragments that confirm certified ones.
+    ``label_core_seconds`` is None where no cost model exists for the level."""
 
     level_of_theory: str
     fragments: tuple[Row, ...]
     labels_start: int
     labels_test: int
     labels_per_iteration: int
+    labels_confirming: int
     labels_total: int
     walkers: int
     md_steps: int
@@ -49,7 +53,8 @@ def forecast(config: Campaign) -> Forecast:
     start = config.start
     n_start = start.fragments + start.test_fragments if isinstance(start, Perturbed) else 0
     n_test = start.test_fragments if isinstance(start, Perturbed) else 0
-    total = n_start + config.stop.iterations * config.select.fragments
+    confirming = _confirming(config)
+    total = n_start + config.stop.iterations * config.select.fragments + confirming
     if config.stop.labels is not None:
         total = min(total, config.stop.labels)
     walkers = sum(shares([s.weight for s in config.systems], config.explore.walkers))
@@ -64,11 +69,22 @@ def forecast(config: Campaign) -> Forecast:
         labels_start=n_start,
         labels_test=n_test,
         labels_per_iteration=config.select.fragments,
+        labels_confirming=confirming,
         labels_total=total,
         walkers=walkers,
         md_steps=walkers * steps,
         label_core_seconds=sum(seconds) / len(seconds) * total if seconds else None,
     )
+
+
+def _confirming(config: Campaign) -> int:
+    """At most so many larger fragments are labelled to confirm certified ones."""
+    if not isinstance(config.extract, Certified):
+        return 0
+    wanted, per_iteration, done = config.extract.confirm, config.select.fragments, 0
+    for _ in range(config.stop.iterations):
+        done += min(per_iteration, max(wanted.first - done, math.ceil(wanted.share * per_iteration)))
+    return done
 
 
 def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, float | None]]:
@@ -78,8 +94,10 @@ def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, floa
     rule = config.extract.build()
     if isinstance(config.extract, Whole):
         groups = {("whole", formula(atoms)): [0]}
+    elif isinstance(config.extract, Sphere):
+        groups = {("sphere", e): np.flatnonzero(atoms.symbols == e).tolist() for e in sorted(set(atoms.symbols))}
     else:
-        blocks = find_blocks(atoms)
+        blocks = getattr(rule, "blocks_of", find_blocks)(atoms)
         groups = {}
         for block, label in enumerate(zip(blocks.kinds, blocks.formulas, strict=True)):
             groups.setdefault(label, []).append(int(blocks.members(block)[0]))

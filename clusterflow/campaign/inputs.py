@@ -14,7 +14,7 @@ from ase import Atoms
 
 from clusterflow.campaign.plan import Inputs, SystemInput
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.extract import BuildingBlocks
+from clusterflow.config.extract import BuildingBlocks, Certified
 from clusterflow.config.section import to_json
 from clusterflow.config.start import Dataset
 from clusterflow.config.systems import System
@@ -38,12 +38,11 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
     structures = {s.name: _structure(s, folder) for s in config.systems}
     reference = config.label.build()
     frames = _seed_dataset(config, reference.level_of_theory, folder)
-    cut = isinstance(config.extract, BuildingBlocks)
     found = {e for a in (*structures.values(), *frames) for e in a.get_chemical_symbols()}
-    elements = sorted(found | {"H"} if cut else found)  # H ends the bonds that are cut
+    elements = sorted(found | config.extract.added_elements())
     if hasattr(reference, "check_elements"):
         reference.check_elements(elements)
-    if cut:
+    if isinstance(config.extract, (BuildingBlocks, Certified)):
         _check_blocks(structures)
     systems = tuple(
         SystemInput(
@@ -114,13 +113,14 @@ def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -
 
 
 def _check_blocks(structures: Mapping[str, Atoms]) -> None:
-    from clusterflow.physics.bonds import bond_graph, check_hydrogens
+    from clusterflow.extract.soundness import check_structure
+    from clusterflow.physics.bonds import bond_graph
     from clusterflow.physics.building_blocks import find_blocks
 
     for name, atoms in structures.items():
         try:
             graph = bond_graph(atoms)
             find_blocks(atoms, graph)
-            check_hydrogens(atoms, graph)
+            check_structure(atoms, graph)
         except StructureError as error:
             raise StructureError(error.what, where=f"system '{name}'", todo=error.todo) from error

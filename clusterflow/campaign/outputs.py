@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 from ase import Atoms
 
 from clusterflow.campaign.status import model_rows
 from clusterflow.core import keys
-from clusterflow.core.frames import with_label, write_frames
+from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
+from clusterflow.extract.calibration import Calibration, ErrorModel, calibrate
+from clusterflow.extract.confirm import confirmations
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -32,12 +35,13 @@ def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
 
 
 def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
-    """Writes ``dataset.extxyz``, ``metrics.json`` and ``model/`` as far as they exist yet."""
+    """Writes ``dataset.extxyz``, ``metrics.json``, ``calibration.json`` and ``model/`` as far as they exist yet."""
     frames = dataset(folder, snapshot)
     if frames:
         partial = folder.dataset.with_suffix(".part")
         write_frames(partial, frames)
         partial.replace(folder.dataset)
+        _write_calibration(folder, snapshot, frames)
     evaluated = [v for n, v in snapshot.decisions.items() if n.startswith("evaluated/")]
     if evaluated:
         last = evaluated[-1]["evaluation"]
@@ -63,6 +67,20 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
                     shutil.copyfile(file, partial_model / file.name)
         shutil.rmtree(folder.model, ignore_errors=True)
         partial_model.rename(folder.model)
+
+
+def _write_calibration(folder: CampaignFolder, snapshot: Snapshot, frames: Sequence[Atoms]) -> None:
+    """The error model of certified fragments, from all confirmations there are, for `clusterflow certify`."""
+    acquired = [o for o in snapshot.outcomes.values() if o.kind == "acquire" and o.status == "done"]
+    models = [m for o in acquired if (m := o.summary.get("error_model")) is not None]
+    certificates = [c for a in frames if (c := certificate_from_atoms(a)) is not None]
+    if models and certificates:
+        last = ErrorModel.from_json(models[-1])
+        tolerance = certificates[-1].tolerance
+        model = calibrate(last.columns, confirmations(frames), tolerance=tolerance, confidence=last.confidence)
+        models_made = [v["model_id"] for n, v in snapshot.decisions.items() if n.startswith("model/")]
+        told = Calibration(model, str(frames[-1].info[keys.LEVEL]), tolerance, str(models_made[-1]))
+        folder.calibration.write_text(json.dumps(told.to_json(), indent=1), encoding="utf-8")
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

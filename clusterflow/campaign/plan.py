@@ -18,6 +18,7 @@ from typing import Any
 from clusterflow.campaign.convergence import IterationRecord, stop_reason
 from clusterflow.campaign.split import shares, split_validation
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.extract import Certified
 from clusterflow.config.section import to_json
 from clusterflow.config.systems import NPT
 from clusterflow.core.data import Task
@@ -235,12 +236,18 @@ class _Walk:
             self.late += [k for k in good if k not in train and k not in validation]
             self.test = list(kept["test"]) if iteration == 0 else self.test
         else:
+            # A larger fragment goes where the one goes that it confirms: they hold the same atoms.
+            partner = {f["label_key"]: f["confirms"] for f in fragments if f.get("confirms") in good}
+            alone = [k for k in [*self.late, *good] if k not in partner]
             train, validation = split_validation(
-                [*self.late, *good],
+                alone,
                 fraction=self.config.train.validation_fraction,
                 seed=self.seed("split"),
                 already=(len(self.train), len(self.validation)),
             )
+            for larger, smaller in partner.items():
+                if larger in good:
+                    (validation if smaller in validation else train).append(larger)
             self.late = []
         self.train += train
         self.validation += validation
@@ -356,12 +363,20 @@ class _Walk:
         budget = self.config.select.fragments
         if self.config.stop.labels is not None:
             budget = max(0, min(budget, self.config.stop.labels - self.bought()))
-        told = self.decided(f"budget/{iteration}", {"fragments": budget, "pool": self.config.explore.pool})
+        limits: dict[str, Any] = {"fragments": budget, "pool": self.config.explore.pool}
+        if isinstance(self.config.extract, Certified) and self.config.stop.labels is not None:
+            limits["labels_left"] = self.config.stop.labels - self.bought()
+        told = self.decided(f"budget/{iteration}", limits)
         select = {k: v for k, v in to_json(self.config.select).items() if k != "fragments"}
+        more: dict[str, Any] = {}
+        if isinstance(self.config.extract, Certified):  # what its cost and error models learn from
+            more["labelled"] = [*self.train, *self.validation, *self.test]
+            more["labels_left"] = told.get("labels_left")
         key = self.ask(
             "acquire",
             "local",
             {
+                **more,
                 "model": model,
                 "mixture": mixture,
                 "walkers": sane,

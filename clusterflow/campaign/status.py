@@ -41,7 +41,8 @@ class ModelRow:
 class Status:
     """``state``: running (as far as the journal knows), stopped, finished or failed; ``reason`` why.
 
-    ``labels_seconds_left`` extrapolates the rate at which the latest labels came in; None before there is a rate.
+    ``certificates``: of the selected fragments, how many passed, failed, or have no bound yet (empty: none was asked
+    for). ``labels_seconds_left`` extrapolates the rate at which the latest labels came in; None before there is a rate.
     """
 
     state: str
@@ -52,6 +53,7 @@ class Status:
     labels_seconds_left: float | None
     models: list[ModelRow]
     core_hours: float
+    certificates: dict[str, int]
     began: str
     last_event: str
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -82,6 +84,7 @@ def campaign_status(snapshot: Snapshot) -> Status:
         labels_seconds_left=_seconds_per_label(snapshot, left),
         models=model_rows(snapshot),
         core_hours=snapshot.core_hours,
+        certificates=_certificates(snapshot),
         began=snapshot.opened[0].time if snapshot.opened else "",
         last_event=snapshot.last.time if snapshot.last else "",
         failures=[
@@ -91,6 +94,18 @@ def campaign_status(snapshot: Snapshot) -> Status:
         ],
         walkers=[dict(o.summary) for o in snapshot.outcomes.values() if o.kind == "explore" and o.status == "done"],
     )
+
+
+def _certificates(snapshot: Snapshot) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for outcome in snapshot.outcomes.values():
+        if outcome.kind != "acquire" or outcome.status != "done":
+            continue
+        for told in outcome.summary["fragments"]:
+            if "certified" in told:
+                verdict = "passed" if told["certified"] else "failed" if told["force_bound"] is not None else "not yet"
+                counts[verdict] = counts.get(verdict, 0) + 1
+    return counts
 
 
 def _seconds_per_label(snapshot: Snapshot, left: int) -> float | None:

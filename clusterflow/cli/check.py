@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from clusterflow.campaign.forecast import forecast
 from clusterflow.cli.console import duration
+from clusterflow.config.extract import Certified
 from clusterflow.config.load import load_campaign
 from clusterflow.errors import ConfigError
 from clusterflow.execution.machines import load_machine
@@ -50,11 +52,15 @@ def check_campaign(path: Path, console: Console) -> None:
     console.print(table)
     console.print(
         f"labels: {told.labels_start} at the start ({told.labels_test} of them the test set), "
-        f"then up to {told.labels_per_iteration} in each of {config.stop.iterations} iterations: "
-        f"at most {told.labels_total}",
+        f"then up to {told.labels_per_iteration} in each of {config.stop.iterations} iterations"
+        + (f", and {told.labels_confirming} larger ones that confirm them" if told.labels_confirming else "")
+        + f": at most {told.labels_total}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
+    if isinstance(config.extract, Certified):
+        _print_certified(config.extract, told.labels_confirming, console)
     console.print(
         f"dynamics: {told.walkers} walkers per iteration, {told.md_steps} MD steps in all",
         markup=False,
@@ -74,3 +80,21 @@ def check_campaign(path: Path, console: Console) -> None:
         console.print(
             "cost: no estimate for this level; docs/concepts/labels.md has measured times", markup=False, soft_wrap=True
         )
+
+
+def _print_certified(settings: Certified, confirming: int, console: Console) -> None:
+    """What certified extraction will do, and whether it can ever certify."""
+    needed = math.ceil(settings.confidence / (1.0 - settings.confidence) - 1e-9)
+    lines = [
+        f"certified: force errors of required atoms within {1000 * settings.tolerance:g} meV/Å, "
+        f"{settings.confidence:.0%} confidence, fragments of up to {settings.max_atoms} atoms; those above are the "
+        "starting ones"
+    ]
+    if confirming < needed:
+        lines.append(
+            f"note: a confidence of {settings.confidence:g} needs {needed} confirmed fragments, and at most "
+            f"{confirming} will be: nothing will be certified. Raise `extract.confirm.first` or lower "
+            "`extract.confidence`."
+        )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -13,19 +13,15 @@ from ase import Atoms
 from rich.console import Console
 from rich.progress import track
 
+from clusterflow.cli.checks import refuse_unsound
+from clusterflow.cli.output_files import check_extxyz_output, check_output
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.load import load_campaign
 from clusterflow.core import keys
 from clusterflow.core.data import Site
 from clusterflow.core.frames import content_hash, formula, fragment_to_atoms, read_frames, with_label, write_frames
 from clusterflow.errors import InputError, LabelError, StructureError
-
-
-def _refuse_overwrite(path: Path, *, force: bool) -> None:
-    if path.exists() and not force:
-        raise InputError(
-            f"'{path}' exists already.", where=str(path.absolute()), todo="Name another file, or add --force."
-        )
+from clusterflow.extract.soundness import check_structure
 
 
 def write_new(structure: Path, output: Path, *, force: bool, console: Console) -> None:
@@ -33,6 +29,7 @@ def write_new(structure: Path, output: Path, *, force: bool, console: Console) -
     from clusterflow.config.template import campaign_template, identifier
     from clusterflow.physics.bonds import check_distances
     from clusterflow.physics.building_blocks import find_blocks
+    from clusterflow.physics.structure_checks import check_occupancy
 
     frames = read_frames(structure)
     atoms = frames[0]
@@ -40,13 +37,19 @@ def write_new(structure: Path, output: Path, *, force: bool, console: Console) -
         console.print(f"note: the first of {len(frames)} frames is used", markup=False, highlight=False)
     if not atoms.pbc.any():
         console.print("note: the file has no cell, so this is taken for a molecule", markup=False, highlight=False)
+    check_occupancy(atoms)
     check_distances(atoms)
     try:
         blocks = any(k in ("node", "linker") for k in find_blocks(atoms).kinds)
     except StructureError as error:
         console.print(f"note: {error.what} The file therefore labels whole frames.", markup=False)
         blocks = False
-    _refuse_overwrite(output, force=force)
+    try:
+        check_structure(atoms)
+    except StructureError as error:
+        said = f"note: {error.what} {error.todo}" + (" Until then `clusterflow check` refuses it." if blocks else "")
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    check_output(output, force=force)
     target = structure.absolute()
     if target.is_relative_to(output.absolute().parent):
         target = target.relative_to(output.absolute().parent)
@@ -56,25 +59,36 @@ def write_new(structure: Path, output: Path, *, force: bool, console: Console) -
 
 
 def extract_fragments(
-    structure: Path, output: Path, *, mantle: str, block: str, atom: int | None, force: bool, console: Console
+    structure: Path,
+    output: Path,
+    *,
+    mantle: str,
+    block: str,
+    atom: int | None,
+    unchecked: bool,
+    force: bool,
+    console: Console,
 ) -> None:
     """Cuts fragments out of every frame of a file and writes them with region and parent arrays."""
     from clusterflow.config.extract import BuildingBlocks
     from clusterflow.physics.bonds import check_distances
-    from clusterflow.physics.building_blocks import find_blocks
+    from clusterflow.physics.structure_checks import check_occupancy
 
+    check_extxyz_output(output, force=force, held="core, mantle and termination of fragments")
     frames = read_frames(structure)
     try:
         section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
     except ValueError as error:
         raise InputError(f"--mantle {mantle!r}: {_reason(error)}", todo="See `clusterflow extract --help`.") from None
-    _refuse_overwrite(output, force=force)
     rule = section.build()
     found = []
     began = time.perf_counter()
     for number, frame in enumerate(frames):
+        check_occupancy(frame)
         check_distances(frame)
-        blocks = find_blocks(frame)
+        if number == 0:
+            refuse_unsound(frame, structure, unchecked=unchecked, console=console)
+        blocks = rule.blocks_of(frame)
         if atom is not None:
             if not 0 <= atom < len(frame):
                 raise InputError(
@@ -108,7 +122,8 @@ def extract_fragments(
             markup=False,
             highlight=False,
         )
-    console.print(f"{len(found)} fragments in {seconds:.2f} s → {output}", markup=False, highlight=False)
+    fragments = f"{len(found)} fragment{'' if len(found) == 1 else 's'}"
+    console.print(f"{fragments} in {seconds:.2f} s → {output}", markup=False, highlight=False)
 
 
 def _reason(error: ValueError) -> str:
@@ -134,7 +149,7 @@ def label_frames(
     from clusterflow.config.label import GPAW, XTB
     from clusterflow.state.labels import LabelStore, label_key
 
-    _refuse_overwrite(output, force=force)
+    check_extxyz_output(output, force=force, held="labels with their level of theory")
     levels: dict[str, GPAW | XTB] = {
         "paper": GPAW(preset="paper"),
         "quick": GPAW(preset="quick"),
@@ -190,7 +205,8 @@ def train_model(
     from clusterflow.config.train import NequIP
     from clusterflow.train.nequip_train import NequIPTrainer
 
-    _refuse_overwrite(output, force=False)
+    if output.exists():
+        raise InputError(f"'{output}' exists already.", where=str(output.absolute()), todo="Name another folder.")
     campaign = _campaign(config)
     settings = campaign.train if campaign is not None else NequIP()
     frames = read_frames(dataset)

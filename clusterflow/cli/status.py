@@ -59,6 +59,9 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(stage_table(status))
+    if status.certificates:
+        told = ", ".join(f"{n} {verdict}" for verdict, n in status.certificates.items())
+        console.print(f"certificates of selected fragments: {told}", markup=False, highlight=False)
     if labels_left_text(status):
         console.print(labels_left_text(status), markup=False)
     if status.models:

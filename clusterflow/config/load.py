@@ -115,8 +115,8 @@ def _locate(data: Any, loc: Sequence[str | int]) -> tuple[list[str | int], int, 
     return trail, line, here
 
 
-def _field_names(model: type[BaseModel], trail: Sequence[str | int], data: Any) -> list[str]:
-    """Names allowed at a place of the file, following nested sections and ``kind``-tagged unions."""
+def _sections(model: type[BaseModel], trail: Sequence[str | int], data: Any) -> list[type[BaseModel]]:
+    """What may stand at a place of the file, following nested sections and ``kind``-tagged unions."""
     candidates: list[type[BaseModel]] = [model]
     here = data
     for part in trail:
@@ -134,7 +134,16 @@ def _field_names(model: type[BaseModel], trail: Sequence[str | int], data: Any) 
             if kind is not None and m.model_fields.get("kind") and m.model_fields["kind"].default == kind
         ]
         candidates = tagged or found
-    return sorted({name for c in candidates for name in c.model_fields})
+    return candidates
+
+
+def _below(sections: Sequence[type[BaseModel]], key: str) -> str:
+    """The key of these sections under which another key belongs that they do not know; empty if there is none."""
+    for section in sections:
+        for name, field in section.model_fields.items():
+            if key != "kind" and any(key in m.model_fields for m in _models_in(field.annotation)):
+                return name
+    return ""
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -173,19 +182,23 @@ def _message(e: Mapping[str, Any], trail: Sequence[str | int], value: Any, data:
     """What is wrong and what would be right, for one of pydantic's errors."""
     kind, ctx = e["type"], e.get("ctx", {})
     if kind == "extra_forbidden":
-        allowed = _field_names(model, trail[:-1], data)
+        sections = _sections(model, trail[:-1], data)
+        allowed = sorted({name for section in sections for name in section.model_fields})
         close = difflib.get_close_matches(str(trail[-1]), allowed, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        below = _below(sections, str(trail[-1]))
+        hint = f"; it goes under `{below}:`" if below else f"; did you mean '{close[0]}'?" if close else ""
         return f"unknown key '{trail[-1]}'{hint}\n      allowed here: {', '.join(allowed)}"
     if kind == "missing":
         return f"the key '{e['loc'][-1]}' is missing"
     if kind in ("union_tag_invalid", "literal_error"):
         expected = str(ctx.get("expected_tags") or ctx.get("expected"))
         options = [a.strip(" '") for a in expected.replace(" or ", ",").split(",")]
-        given = str(ctx.get("tag", value))
+        of_key = e["loc"][-1:] == ("[key]",)  # pydantic's mark for the key of a mapping; `value` is what it holds
+        given = str(trail[-1] if of_key else ctx.get("tag", value))
         close = difflib.get_close_matches(given, options, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        return f"'{given}' is not possible{hint}\n      allowed: {', '.join(options)}"
+        what = f"unknown key '{given}'" if of_key else f"'{given}' is not possible"
+        return f"{what}{hint}\n      allowed: {', '.join(options)}"
     if kind == "union_tag_not_found":
         return "the key 'kind' is missing, which says what this section is"
     message = str(ctx.get("error") or e["msg"])

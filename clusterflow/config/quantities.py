@@ -46,6 +46,8 @@ def parse_quantity(value: Any, dimension: str) -> float:
         raise ValueError(f"'{value}' is not a {dimension}: write a number and its unit, e.g. '1 {inside}'")
     number, unit = match.groups()
     if unit is None:
+        if dimension == "force":  # both are usual, and a factor of a thousand apart
+            raise ValueError(f"the unit is missing: write '{value} meV/Å' or '{value} eV/Å' (units: {allowed})")
         raise ValueError(f"the unit is missing: write '{value} {inside}' if you mean {inside} (units: {allowed})")
     if unit not in units:
         close = next((u for u in units if u.lower() == unit.lower()), None)

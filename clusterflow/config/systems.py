@@ -45,6 +45,125 @@ class MissingLinker(Section):
         return missing_linker(atoms, count=self.count, rng=np.random.default_rng(self.seed))
 
 
+class MissingLinkerPair(Section):
+    """Removes two linkers: one of the symmetry-distinct pairs of the cell (seven in UiO-66; Dobbelaere 2025, 4.4)."""
+
+    kind: Literal["missing_linker_pair"] = "missing_linker_pair"
+    pair: int = Field(1, ge=1)
+    """Number of the pair; `clusterflow build STRUCTURE --pairs` lists them."""
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.defects import missing_linker_pair
+
+        return missing_linker_pair(atoms, self.pair)
+
+
+class MissingNode(Section):
+    """Removes nodes with all their linkers; what these leave open becomes formate (Dobbelaere 2025, 4.2)."""
+
+    kind: Literal["missing_node"] = "missing_node"
+    count: int = Field(1, ge=1)
+    """How many nodes to remove."""
+    seed: int = Field(0, ge=0)
+    """Chooses which ones."""
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.defects import missing_node
+
+        return missing_node(atoms, count=self.count, rng=np.random.default_rng(self.seed))
+
+
+class TopologyStep(Section):
+    """Turns a framework with the net fcu into bcu, reo or scu by missing linkers and nodes (Dobbelaere 2025, 4.4)."""
+
+    kind: Literal["topology"] = "topology"
+    net: Literal["bcu", "reo", "scu"]
+    axis: Literal["a", "b", "c"] = "c"
+    """The planes perpendicular to this cell vector lose their linkers (bcu, scu)."""
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.patterns import topology
+
+        return topology(atoms, self.net, axis="abc".index(self.axis))
+
+
+class Substitution(Section):
+    """Replaces atoms of one metal by another; give either `fraction` or `count` (Dobbelaere 2025, 4.2 and 4.3)."""
+
+    kind: Literal["substitution"] = "substitution"
+    element: str
+    """Metal to replace, e.g. Zr."""
+    by: str
+    """Metal to put there, e.g. Hf."""
+    fraction: float | None = Field(None, ge=0, le=1)
+    """Share of its atoms (or nodes)."""
+    count: int | None = Field(None, ge=0)
+    """Number of its atoms (or nodes)."""
+    whole_nodes: bool = False
+    """Replaces all atoms of `element` in random nodes, instead of random atoms."""
+    seed: int = Field(0, ge=0)
+    """Chooses which ones."""
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Substitution:
+        if (self.fraction is None) == (self.count is None):
+            raise ValueError("give either fraction or count")
+        return self
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.substitution import substitute
+
+        return substitute(
+            atoms,
+            self.element,
+            self.by,
+            fraction=self.fraction,
+            count=self.count,
+            whole_nodes=self.whole_nodes,
+            rng=np.random.default_rng(self.seed),
+        )
+
+
+class Exchange(Section):
+    """The metal that random defects exchange atom by atom."""
+
+    element: str
+    """Metal to replace, e.g. Zr."""
+    by: str
+    """Metal to put there, e.g. Hf."""
+    fraction: float = Field(ge=0, le=1)
+    """Share of its atoms."""
+
+
+class RandomDefectsStep(Section):
+    """Random missing linkers, missing nodes and substitutions; what is cut off is dropped (Dobbelaere 2025, 4.3)."""
+
+    kind: Literal["random_defects"] = "random_defects"
+    linkers: float = Field(0.0, ge=0, le=1)
+    """Share of the linkers; 0.2 in the paper."""
+    nodes: float = Field(0.0, ge=0, le=1)
+    """Share of the nodes; 0.1 in the paper."""
+    metal: Exchange | None = None
+    """Substitution of single metal atoms; Zr by Hf, 0.2, in the paper."""
+    fractions: Literal["drawn", "final"] = "drawn"
+    """`drawn`: shares that are removed at random, so that missing nodes take further linkers along; `final`: shares
+    that are missing in the end (c_hf, c_brick and c_linker in the paper)."""
+    seed: int = Field(0, ge=0)
+    """Chooses which ones."""
+
+    def build(self, atoms: Atoms) -> Atoms:
+        from clusterflow.structures.supercell import random_defects
+
+        return random_defects(
+            atoms,
+            linkers=self.linkers,
+            nodes=self.nodes,
+            metal=(self.metal.element, self.metal.by, self.metal.fraction) if self.metal else None,
+            fractions=self.fractions,
+            rng=np.random.default_rng(self.seed),
+        ).atoms
+
+
 class Supercell(Section):
     """Repeats the cell."""
 
@@ -63,7 +182,10 @@ class Supercell(Section):
         return repeated
 
 
-Build = Annotated[MissingLinker | Supercell, Field(discriminator="kind")]
+Build = Annotated[
+    MissingLinker | MissingLinkerPair | MissingNode | TopologyStep | Substitution | RandomDefectsStep | Supercell,
+    Field(discriminator="kind"),
+]
 
 
 class NPT(Section):
@@ -94,7 +216,8 @@ class System(Section):
     structure: FilePath
     """Structure file in any format ASE reads; relative to this YAML file. Its first frame is used."""
     build: tuple[Build, ...] = ()
-    """Changes made to the structure, in order: `missing_linker`, `supercell`."""
+    """Changes made to the structure, in order: `missing_linker`, `missing_linker_pair`, `missing_node`, `topology`,
+    `substitution`, `random_defects`, `supercell` (docs/how-to/build-defects.md)."""
     ensemble: Ensemble | None = None
     """Default: npt for periodic structures, nvt otherwise, with the ranges of the paper."""
     weight: float = Field(1.0, gt=0)
@@ -109,10 +232,12 @@ class System(Section):
             File missing or unreadable; overlapping atoms; a builder that does not apply.
         """
         from clusterflow.physics.bonds import check_distances
+        from clusterflow.physics.structure_checks import check_occupancy
 
         atoms = read_frames(path or self.structure)[0]
         bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         try:
+            check_occupancy(atoms)
             check_distances(bare)
             for step in self.build:
                 bare = step.build(bare)

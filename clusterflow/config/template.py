@@ -67,9 +67,16 @@ machine: local                # or a machine file, see hpc/
 """
 
 _BLOCKS = """\
-  kind: building_blocks       # metals, bridging O and carboxylates = node; the rest = linker
-  mantle: {node: neighbours, linker: neighbours}   # also: none, anchors, '2 shells', a radius such as 4 Å"""
-_WHOLE = "  kind: whole                 # no cutting: each selected frame is labelled as it is"
+  kind: building_blocks       # nodes (metals and what joins them), linkers, free molecules
+  mantle: {node: neighbours, linker: neighbours}   # also: none, linkers, anchors, '2 shells', a radius such as 4 Å
+  # kind: certified           # or the cheapest fragments that keep the force error below `tolerance: 100 meV/Å`;
+  #                           # `mantle:` and the like then go under `start:`
+  # kind: sphere              # or all atoms within `radius: 5 Å`, for dense covalent solids
+  # kind: whole               # or no cutting"""
+_WHOLE = """\
+  kind: whole                 # no cutting: each selected frame is labelled as it is
+  # kind: sphere              # or all atoms within `radius: 5 Å`, for dense covalent solids
+  # kind: building_blocks     # or nodes, linkers and molecules; kind: certified chooses among such fragments"""
 
 
 def campaign_template(structure: Path, atoms: Atoms, *, name: str, file: str, blocks: bool) -> str:

@@ -64,6 +64,8 @@ class NequIP(Section):
     """Per-atom energy and force mean squared errors, 100 : 1."""
     core_only: bool = False
     """Mask the forces of mantle and termination atoms; the paper keeps them (SI 5)."""
+    certificate_weights: bool = False
+    """Weight the forces of certified fragments by their bounds: 1 / (1 + (bound / tolerance)²)."""
     intermediate: Stage = Stage()
     """Within the campaign: aggressive stopping."""
     final: Stage = Stage()
@@ -90,6 +92,7 @@ class NequIP(Section):
             force_weight=self.force_weight,
             energy_weight=self.energy_weight,
             core_only=self.core_only,
+            certificate_weights=self.certificate_weights,
             threads=threads,
             **given,
         )

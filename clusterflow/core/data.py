@@ -60,12 +60,38 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """How far the forces on a fragment's atoms may be from the parent's, at the level of theory of its label.
+
+    ``bound`` (n,) eV/Å: with ``confidence``, the force errors (vector norms) of all core atoms are below their bounds
+    at once; infinite where nothing is claimed, which is everywhere while ``confidence`` is 0. ``estimate`` (n,) eV/Å:
+    the error to expect. ``confirmations``: fragments that the bound was calibrated on. ``tolerance`` eV/Å that was
+    asked for; ``passed``: the bounds of the atoms that the fragment was cut for, ``required`` (n,) bool, meet it.
+    ``method``: what all this was derived from, that is ``indicators`` (n, m), NaN for termination atoms, and
+    ``environments`` (n,), "-" for them.
+    """
+
+    bound: FloatArray
+    estimate: FloatArray
+    tolerance: float
+    confidence: float
+    confirmations: int
+    method: str
+    passed: bool
+    required: BoolArray
+    indicators: FloatArray
+    environments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """A finite, terminated piece of a parent frame, unwrapped, with no periodic boundary.
 
     ``core`` (n,) bool; ``parent`` (n,) int, index in the parent frame, −1 for termination atoms; mantle atoms are
     those that are neither core nor termination. ``rule`` names the extraction rule with its settings; ``kind`` the
-    core block. Charge and spin as in `Label`.
+    core block. Charge and spin as in `Label`; ``spins_to_try``: spins that may be the ground state, lowest first (more
+    than one where a metal has a partly filled shell; empty: only ``spin``). ``certificate``: what is known of its force
+    errors, None if nothing is.
     """
 
     atoms: Atoms
@@ -76,6 +102,8 @@ class Fragment:
     charge: int
     spin: int
     kind: str = ""
+    spins_to_try: tuple[int, ...] = ()
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

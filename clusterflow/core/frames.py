@@ -12,9 +12,10 @@ import numpy as np
 from ase import Atoms
 
 from clusterflow.core import keys
-from clusterflow.core.data import Fragment, Label, Site
+from clusterflow.core.data import Certificate, Fragment, Label, Site
 from clusterflow.errors import InputError
 
+_CERTIFICATE_FIELDS = ("tolerance", "confidence", "confirmations", "method", "passed")
 _DECIMALS = 8  # what extxyz keeps of a position: the hash must survive a round trip through the file
 
 
@@ -46,6 +47,13 @@ def content_hash(atoms: Atoms) -> str:
         cell.tobytes(),
         np.asarray(atoms.pbc, dtype=np.uint8).tobytes(),
     )
+
+
+def unordered_hash(atoms: Atoms) -> str:
+    """As `content_hash` of a structure without cell, whatever the order of its atoms: equal for one set of atoms of one
+    frame, however it was cut."""
+    rows = np.column_stack((atoms.numbers, np.rint(atoms.get_positions() * 10.0**_DECIMALS))).astype("<i8")
+    return digest(rows[np.lexsort(rows.T[::-1])].tobytes())
 
 
 def read_frames(path: str | Path) -> list[Atoms]:
@@ -113,10 +121,45 @@ def fragment_to_atoms(fragment: Fragment, **info: Any) -> Atoms:
             keys.SITES: json.dumps([[s.frame_id, s.index] for s in fragment.sites]),
             keys.KIND: fragment.kind,
             keys.FRAGMENT: content_hash(atoms),
+            **_certificate_info(fragment.certificate),
+            **({keys.SPINS: json.dumps(list(fragment.spins_to_try))} if len(fragment.spins_to_try) > 1 else {}),
             **info,
         }
     )
+    if fragment.certificate is not None:
+        for name, values in (
+            (keys.FORCE_BOUND, fragment.certificate.bound),
+            (keys.FORCE_ESTIMATE, fragment.certificate.estimate),
+        ):
+            atoms.set_array(name, np.where(np.isfinite(values), values, np.nan))
+        atoms.set_array(keys.REQUIRED, np.asarray(fragment.certificate.required, dtype=bool))
+        atoms.set_array(keys.INDICATORS, np.asarray(fragment.certificate.indicators, dtype=np.float64))
+        atoms.set_array(keys.ENVIRONMENT, np.array(fragment.certificate.environments, dtype=str))
     return atoms
+
+
+def _certificate_info(certificate: Certificate | None) -> dict[str, str]:
+    if certificate is None:
+        return {}
+    told = {name: getattr(certificate, name) for name in _CERTIFICATE_FIELDS}
+    return {keys.CERTIFICATE: json.dumps(told, ensure_ascii=False)}
+
+
+def certificate_from_atoms(atoms: Atoms) -> Certificate | None:
+    """The certificate that `fragment_to_atoms` wrote, if there is one."""
+    told = atoms.info.get(keys.CERTIFICATE)
+    if told is None or keys.FORCE_BOUND not in atoms.arrays:
+        return None
+    told = json.loads(told) if isinstance(told, str) else told  # ASE may have parsed it
+    bound, estimate = (np.asarray(atoms.arrays[k], dtype=np.float64) for k in (keys.FORCE_BOUND, keys.FORCE_ESTIMATE))
+    return Certificate(
+        bound=np.where(np.isnan(bound), np.inf, bound),
+        estimate=np.where(np.isnan(estimate), np.inf, estimate),
+        required=np.asarray(atoms.arrays[keys.REQUIRED], dtype=bool),
+        indicators=np.asarray(atoms.arrays[keys.INDICATORS], dtype=np.float64).reshape(len(atoms), -1),
+        environments=tuple(str(e) for e in atoms.arrays[keys.ENVIRONMENT]),
+        **{name: told[name] for name in _CERTIFICATE_FIELDS},
+    )
 
 
 def fragment_from_atoms(atoms: Atoms) -> Fragment:
@@ -124,6 +167,8 @@ def fragment_from_atoms(atoms: Atoms) -> Fragment:
     region = np.asarray(atoms.arrays[keys.REGION]).astype(str)
     raw = atoms.info[keys.SITES]
     sites = json.loads(raw) if isinstance(raw, str) else np.asarray(raw, dtype=object).reshape(-1, 2).tolist()
+    spins = atoms.info.get(keys.SPINS, ())  # ASE may have parsed the list
+    spins = json.loads(spins) if isinstance(spins, str) else spins
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     return Fragment(
         atoms=bare,
@@ -134,6 +179,8 @@ def fragment_from_atoms(atoms: Atoms) -> Fragment:
         charge=int(atoms.info[keys.CHARGE]),
         spin=int(atoms.info[keys.SPIN]),
         kind=str(atoms.info.get(keys.KIND, "")),
+        spins_to_try=tuple(int(s) for s in spins),
+        certificate=certificate_from_atoms(atoms),
     )
 
 

@@ -25,3 +25,17 @@ def peak_memory_MB() -> float:  # noqa: N802 - the unit
     except (OSError, IndexError, ValueError):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / 1024**2 if sys.platform == "darwin" else peak / 1024
+
+
+def free_memory_bytes() -> int:
+    """Bytes that this process may still take: what the machine has left, or its control group where that is less."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such version of control groups, or "max"
+            free = min(free, max(int(Path(limit).read_text()) - int(Path(used).read_text()), 0))
+    return free

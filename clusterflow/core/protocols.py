@@ -41,6 +41,15 @@ class Potential(Protocol):
 
 
 @runtime_checkable
+class SecondDerivatives(Protocol):
+    """A potential with a Hessian of its own. Rows (k, 3, n, 3) eV/Å² are d²E/dx(indices[k]) dx(j), all atoms for None;
+    ``hessian_vector`` multiplies the Hessian with displacements (k, n, 3) and gives (k, n, 3)."""
+
+    def hessian_rows(self, atoms: Atoms, indices: Sequence[int] | None = None) -> FloatArray: ...
+    def hessian_vector(self, atoms: Atoms, vectors: FloatArray) -> FloatArray: ...
+
+
+@runtime_checkable
 class Featurizer(Protocol):
     """Per-atom features (n, n_features), invariant under rotation and translation, equivariant under relabelling."""
 

@@ -16,24 +16,30 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from clusterflow.config.explore import Explore
-from clusterflow.config.extract import Extract
+from clusterflow.config.extract import Certified, Extract
 from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
 from clusterflow.config.selection import Select
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray, Fragment, Label, Site
+from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label, Site
 from clusterflow.core.frames import (
     content_hash,
     fragment_to_atoms,
     read_frames,
     read_optional_frames,
+    unordered_hash,
     write_frames,
 )
+from clusterflow.core.protocols import Selector
 from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
+from clusterflow.execution.certifying import certified_rule, confirming_fragments
 from clusterflow.execution.starting import start
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
+from clusterflow.physics.block_reuse import BlocksAlong
+from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST
 
 
 def label(payload: Mapping[str, Any], place: Workplace, key: str) -> dict[str, Any]:
@@ -197,6 +203,8 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Scores the pool of frames, ranks building blocks, cuts the best into fragments that are not known yet."""
     from clusterflow.extract.rules import WholeStructure
+    from clusterflow.extract.sphere import SphericalCut
+    from clusterflow.selection.atoms import AtomSelector
     from clusterflow.selection.frames import FrameSelector
 
     potential = _potential(payload["model"], place)
@@ -209,8 +217,25 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     features = [potential.features(a) for a in frames]
     scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
     rng = np.random.default_rng(payload["seed"])
-    rule = section(Extract, payload["extract"]).build()
-    selector = FrameSelector() if isinstance(rule, WholeStructure) else section(Select, payload["select"]).build()
+    settings = section(Extract, payload["extract"])
+    certifying = isinstance(settings, Certified)
+    plain = settings.build()
+    along = BlocksAlong(cuts=getattr(plain, "cuts", CUTS), max_cost=getattr(plain, "max_cost", DEFAULT_MAX_COST))
+    has_blocks = not isinstance(plain, (WholeStructure, SphericalCut))
+    if has_blocks:
+        for name in sorted({str(a.info[keys.SYSTEM]) for a in frames}):
+            along.of(place.system(name))  # walks start here: its bonds hold until they break
+    rule = (
+        certified_rule(settings, payload["labelled"], payload["known"], potential, place, along)
+        if certifying
+        else plain
+    )
+    ranking = section(Select, payload["select"])
+    selector: Selector = FrameSelector()
+    if isinstance(plain, SphericalCut):
+        selector = AtomSelector(per_frame=ranking.per_frame)
+    elif has_blocks:
+        selector = replace(ranking.build(), along=along)
     # More than the budget, since some candidates will be duplicates or cannot be cut.
     try:
         sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
@@ -220,21 +245,21 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
             where=error.where,
             todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
         ) from error
-    kept, refused = _cut(frames, sites, rule, place.known_fragments(payload["known"]), payload["budget"])
-    by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
-    annotated = []
-    first = dict(zip(by_id, np.cumsum([0, *(len(a) for a in frames[:-1])]), strict=True))
-    selected = np.zeros(sum(len(a) for a in frames), dtype=np.int8)
-    for fragment in kept:
-        real = fragment.parent[fragment.core & (fragment.parent >= 0)]
-        selected[first[fragment.sites[0].frame_id] + real] = 1
-        parent, score = by_id[fragment.sites[0].frame_id]
-        atoms = fragment_to_atoms(
-            fragment, **{keys.SYSTEM: parent.info[keys.SYSTEM], keys.FRAME: fragment.sites[0].frame_id}
+    known = place.known_fragments(payload["known"])
+    kept, refused = _cut(frames, sites, rule, along, known, payload["budget"])
+    by_id = {content_hash(a): a for a in frames}
+    wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]
+    if certifying:
+        left = payload["labels_left"]
+        wanted += confirming_fragments(
+            rule,
+            [(by_id[f.sites[0].frame_id], f) for f in kept],
+            settings,
+            known=known,
+            most=None if left is None else left - len(kept),
+            rng=rng,
         )
-        known = np.where(fragment.parent >= 0, np.append(score, np.nan)[fragment.parent], np.nan)
-        atoms.set_array(keys.NOVELTY, np.where(np.isfinite(known), known, 0.0))
-        annotated.append(atoms)
+    annotated, selected = _annotated(wanted, frames, scores)
     write_frames(place.out / "fragments.extxyz", annotated)
     write_frames(place.out / "frames.extxyz", frames)
     flat = np.concatenate(scores)
@@ -257,28 +282,61 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         },
         "n_frames": len(frames),
         "refused": refused[:50],
+        **({"error_model": rule.error_model.to_json()} if certifying else {}),
     }
 
 
+def _annotated(
+    wanted: Sequence[tuple[Fragment, dict[str, str]]], frames: Sequence[Atoms], scores: Sequence[FloatArray]
+) -> tuple[list[Atoms], NDArray[np.int8]]:
+    """Fragments with their notes, system and novelty; and which atoms of the frames, one after the other, are core."""
+    by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
+    annotated = []
+    first = dict(zip(by_id, np.cumsum([0, *(len(a) for a in frames[:-1])]), strict=True))
+    selected = np.zeros(sum(len(a) for a in frames), dtype=np.int8)
+    for fragment, info in wanted:
+        real = fragment.parent[fragment.core & (fragment.parent >= 0)]
+        selected[first[fragment.sites[0].frame_id] + real] = 1
+        parent, score = by_id[fragment.sites[0].frame_id]
+        about = {keys.SYSTEM: parent.info[keys.SYSTEM], keys.FRAME: fragment.sites[0].frame_id}
+        atoms = fragment_to_atoms(fragment, **info, **about)
+        novelty = np.where(fragment.parent >= 0, np.append(score, np.nan)[fragment.parent], np.nan)
+        atoms.set_array(keys.NOVELTY, np.where(np.isfinite(novelty), novelty, 0.0))
+        annotated.append(atoms)
+    return annotated, selected
+
+
 def _cut(
-    frames: Sequence[Atoms], sites: Iterable[Site], rule: Any, known: Sequence[Fragment], budget: int
+    frames: Sequence[Atoms],
+    sites: Iterable[Site],
+    rule: Any,
+    along: BlocksAlong,
+    known: Sequence[Fragment],
+    budget: int,
 ) -> tuple[list[Fragment], list[str]]:
     """Fragments of the sites, best first, without duplicates, until the budget is full."""
+    from clusterflow.extract.rules import BuildingBlockRule
     from clusterflow.selection.duplicates import drop_duplicates
 
     by_id = {content_hash(a): a for a in frames}
     kept: list[Fragment] = []
     refused: list[str] = []
+    # A certified core may be any part of a fragment: one set of atoms is labelled once, whatever its core.
+    taken = {unordered_hash(f.atoms) for f in known if f.certificate is not None}
     for site in sites:
         if len(kept) >= budget:
             break
         try:
-            fragment = rule.extract(by_id[site.frame_id], [site])
-        except ExtractionError as error:
+            frame = by_id[site.frame_id]
+            known_blocks = {"blocks": along.of(frame)} if isinstance(rule, BuildingBlockRule) else {}
+            fragment = rule.extract(frame, [site], **known_blocks)
+        except (ExtractionError, StructureError) as error:
             refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: {error.what}")
             continue
-        if drop_duplicates([fragment], known=[*known, *kept]):
+        same_atoms = fragment.certificate is not None and unordered_hash(fragment.atoms) in taken
+        if not same_atoms and drop_duplicates([fragment], known=[*known, *kept]):
             kept.append(fragment)
+            taken.add(unordered_hash(fragment.atoms))
         else:
             refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: the same fragment is labelled already")
     return kept, refused

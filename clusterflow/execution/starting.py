@@ -43,9 +43,6 @@ def start(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 
 def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Workplace) -> tuple[list[Atoms], list[str]]:
     """Each fragment has a perturbed frame of its own; systems by weight, kinds of block in turn."""
-    from clusterflow.extract.rules import WholeStructure
-    from clusterflow.physics.building_blocks import find_blocks
-
     rule = section(Extract, payload["extract"]).build()
     systems = payload["systems"]
     weights = np.array([s["weight"] for s in systems], dtype=float)
@@ -55,7 +52,7 @@ def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Work
         counts = np.diff(np.round(np.concatenate([[0], np.cumsum(weights / weights.sum())]) * wanted)).astype(int)
         for system, count in zip(systems, counts, strict=True):
             atoms = place.system(system["name"])
-            groups = {"whole": [0]} if isinstance(rule, WholeStructure) else _kinds_of_blocks(find_blocks(atoms))
+            groups = _groups(rule, atoms)
             names = sorted(groups)
             rng = np.random.default_rng(derive_seed(payload["seed"], purpose, system["name"]))
             for number in range(count):
@@ -84,6 +81,19 @@ def _cut_perturbed(
         where=last.where,
         todo="Lower `start.displacement` and `start.strain`, or relax the structure first.",
     )
+
+
+def _groups(rule: Any, atoms: Atoms) -> dict[str, list[int]]:
+    """Atoms to cut fragments around, in groups that take turns: kinds of block, or elements for spheres."""
+    from clusterflow.extract.rules import WholeStructure
+    from clusterflow.extract.sphere import SphericalCut
+    from clusterflow.physics.building_blocks import find_blocks
+
+    if isinstance(rule, WholeStructure):
+        return {"whole": [0]}
+    if isinstance(rule, SphericalCut):
+        return {symbol: np.flatnonzero(atoms.symbols == symbol).tolist() for symbol in sorted(set(atoms.symbols))}
+    return _kinds_of_blocks(getattr(rule, "blocks_of", find_blocks)(atoms))
 
 
 def _kinds_of_blocks(blocks: Any) -> dict[str, list[int]]:

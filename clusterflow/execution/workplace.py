@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 from clusterflow.core import keys
 from clusterflow.core.data import Fragment
 from clusterflow.core.frames import (
+    certificate_from_atoms,
     fragment_from_atoms,
     read_frames,
     with_label,
@@ -89,17 +91,34 @@ def section(kind: Any, data: Mapping[str, Any]) -> Any:
     return TypeAdapter(kind).validate_python(data)
 
 
+def _claimed(fragment: Atoms) -> dict[str, Any]:
+    """What the certificate of a fragment claims, if it has one: whether it passed, and the largest bound in eV/Å over
+    the required atoms (None: only estimated)."""
+    certificate = certificate_from_atoms(fragment)
+    if certificate is None:
+        return {}
+    worst = float(certificate.bound[certificate.required].max())
+    bounded = certificate.confidence > 0 and math.isfinite(worst)
+    return {"certified": certificate.passed, "force_bound": worst if bounded else None}
+
+
 def describe_fragments(fragments: Sequence[Atoms], level: str, sets: Sequence[str]) -> list[dict[str, Any]]:
-    """The summary's entry for each fragment, by which the plan knows it."""
+    """The summary's entry for each fragment, by which the plan knows it; ``confirms``: the label key of the smaller
+    fragment that it confirms."""
+    own = [
+        label_key(a, level_of_theory=level, charge=int(a.info[keys.CHARGE]), spin=int(a.info[keys.SPIN]))
+        for a in fragments
+    ]
+    by_id = {str(a.info.get(keys.FRAGMENT, "")): key for a, key in zip(fragments, own, strict=True)}
     return [
         {
-            "label_key": label_key(
-                a, level_of_theory=level, charge=int(a.info[keys.CHARGE]), spin=int(a.info[keys.SPIN])
-            ),
+            "label_key": key,
             "system": str(a.info.get(keys.SYSTEM, "")),
             "kind": str(a.info.get(keys.KIND, "")),
             "n_atoms": len(a),
             "set": s,
+            **_claimed(a),
+            **({"confirms": by_id[str(a.info[keys.CONFIRMS])]} if keys.CONFIRMS in a.info else {}),
         }
-        for a, s in zip(fragments, sets, strict=True)
+        for key, a, s in zip(own, fragments, sets, strict=True)
     ]

@@ -2,9 +2,10 @@
 
 Metals count with the usual state of their frameworks. Every other atom has the free valence that its bonds to
 non-metals leave; free valences of neighbours pair up to multiple bonds (a Kekulé structure), and what stays unpaired
-is one negative charge each on an atom that a metal holds (oxide O 2−, hydroxide O 1−, one O of a carboxylate), and a
-dangling bond anywhere else. Bonds to metals count as ionic or dative. Where several structures leave no dangling bond,
-nitrogen is paired and oxygen left with its charge, so that rings stay aromatic (pyrazine neutral, catecholate 2−).
+is one negative charge each on an atom that a metal holds (oxide O 2−, hydroxide O 1−, one O of a carboxylate, N of an
+azolate) or held before it was cut off, and a dangling bond anywhere else. Bonds to metals count as ionic or dative.
+Where several structures leave no dangling bond, nitrogen is paired and oxygen left with its charge, so that rings stay
+aromatic (pyrazine neutral, catecholate 2−). A porphyrin on a metal is a dianion.
 """
 
 from __future__ import annotations
@@ -20,49 +21,81 @@ from ase.data import atomic_numbers, chemical_symbols
 from clusterflow.core.data import BoolArray, IntArray
 from clusterflow.core.frames import formula
 from clusterflow.errors import ExtractionError
+from clusterflow.extract.macrocycles import porphyrin_anions
 from clusterflow.physics.bonds import BondGraph
 from clusterflow.physics.elements import OXIDATION_STATES, UNPAIRED, VALENCES, is_metal
 
 _MULTIPLE_VALENCES = {atomic_numbers[s]: v for s, v in VALENCES.items() if len(v) > 1}
 _LOWEST_VALENCE = np.array([VALENCES.get(s, (0,))[0] for s in chemical_symbols], dtype=np.int64)
-_ONIUM = {atomic_numbers[s]: 1 for s in ("N", "O", "P", "S", "As", "Se")} | {atomic_numbers["B"]: -1}
+_ONIUM = {atomic_numbers[s]: 1 for s in ("N", "O", "S", "Se")} | {atomic_numbers[s]: -1 for s in ("B", "Si", "P", "As")}
+"""Charge per bond beyond the highest valence: NH4+, H3O+, but BF4−, SiF6 2−, PF6−."""
+_HALOGENS = tuple(atomic_numbers[s] for s in ("F", "Cl", "Br", "I"))
 _TRIPLET_OR_RADICAL = {"CO": 0, "O2": 2, "NO": 1, "NO2": 1}
 """Unpaired electrons of small free molecules whose bonding valence counting gets wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairing:
-    """What the non-metals of a structure come to: charge, unpaired electrons, atoms with a dangling valence."""
+class Pairing:
+    """What the non-metals of a structure come to: formal charge of each atom (n,) in e, unpaired electrons, atoms with
+    a dangling valence."""
 
-    charge: int
+    charges: tuple[int, ...]
     unpaired: int
     dangling: tuple[int, ...]
 
+    @property
+    def charge(self) -> int:
+        """Sum over the non-metals in e."""
+        return sum(self.charges)
 
-def count_electrons(atoms: Atoms, graph: BondGraph) -> tuple[int, int]:
+
+@dataclass(frozen=True, slots=True)
+class Electrons:
+    """Total ``charge`` in e, ``spin`` = number of unpaired electrons with all high-spin ions parallel, and the numbers
+    of unpaired electrons to try, lowest first: more than one where a metal has a partly filled shell."""
+
+    charge: int
+    spin: int
+    to_try: tuple[int, ...]
+
+
+def count_electrons(atoms: Atoms, graph: BondGraph, bare: Sequence[int] = ()) -> tuple[int, int]:
     """Total charge in e, and the number of unpaired electrons.
 
     Spin is zero unless a metal with a partly filled shell is there (all ions high-spin and parallel), or the number
-    of electrons is odd.
+    of electrons is odd. ``bare``: donor atoms that have lost their metal and may carry a charge.
 
     Raises
     ------
     ExtractionError
         An atom is unsaturated, so that charge and spin are not defined; or a metal's oxidation state is not known.
     """
-    pairing = _pair(atoms, graph)
-    if pairing.dangling:
-        raise unsaturated_error(atoms, pairing.dangling)
+    found = electrons(atoms, graph, bare)
+    return found.charge, found.spin
+
+
+def electrons(atoms: Atoms, graph: BondGraph, bare: Sequence[int] = ()) -> Electrons:
+    """As `count_electrons`, with the spins that may be the ground state.
+
+    Raises
+    ------
+    ExtractionError
+        As `count_electrons`.
+    """
+    found = pairing(atoms, graph, bare)
+    if found.dangling:
+        raise unsaturated_error(atoms, found.dangling)
     charge, unpaired = _metals(atoms)
-    charge += pairing.charge
-    unpaired += pairing.unpaired
+    charge += found.charge
+    unpaired += found.unpaired
     odd = (int(atoms.numbers.sum()) - charge) % 2
-    return charge, unpaired + (unpaired + odd) % 2
+    high = unpaired + (unpaired + odd) % 2
+    return Electrons(charge, high, tuple(range(odd, high + 1, 2)) if open_shell_metals(atoms) else (high,))
 
 
-def unsaturated(atoms: Atoms, graph: BondGraph) -> list[int]:
+def unsaturated(atoms: Atoms, graph: BondGraph, bare: Sequence[int] = ()) -> list[int]:
     """Atoms with a dangling valence: carbon with too few neighbours, oxygen with one bond, no proton and no metal, …"""
-    return list(_pair(atoms, graph).dangling)
+    return list(pairing(atoms, graph, bare).dangling)
 
 
 def unsaturated_error(atoms: Atoms, dangling: Sequence[int]) -> ExtractionError:
@@ -81,43 +114,52 @@ def open_shell_metals(atoms: Atoms) -> list[str]:
     return sorted(s for s in present if UNPAIRED.get(s, 0) > 0)
 
 
-def _pair(atoms: Atoms, graph: BondGraph) -> _Pairing:
+def pairing(atoms: Atoms, graph: BondGraph, bare: Sequence[int] = ()) -> Pairing:
+    """Formal charges and dangling valences of all non-metal atoms; ``bare`` as in `count_electrons`."""
     numbers = np.asarray(atoms.numbers, dtype=np.int64)
-    return _pair_topology(numbers.tobytes(), graph.i.tobytes(), graph.j.tobytes())
+    held = np.bincount(graph.i[is_metal(numbers[graph.j])], minlength=len(numbers)) > 0
+    held[np.asarray(bare, dtype=np.int64)] = True
+    return pair_topology(numbers.tobytes(), graph.i.tobytes(), graph.j.tobytes(), held.tobytes())
 
 
-@lru_cache(maxsize=256)
-def _pair_topology(z: bytes, i: bytes, j: bytes) -> _Pairing:
-    """Depends on elements and bonds only, which a block keeps along a trajectory: hence the cache."""
+@lru_cache(maxsize=1024)
+def pair_topology(z: bytes, i: bytes, j: bytes, held_: bytes) -> Pairing:
+    """Pairing from the bytes of atomic numbers (n,), bonds (m,), (m,) and which atoms a metal holds or held (n,).
+
+    It depends on elements and bonds only, which a block keeps along a trajectory: hence the cache.
+    """
     numbers, first, second = (np.frombuffer(data, dtype=np.int64) for data in (z, i, j))
+    held = np.frombuffer(held_, dtype=np.bool_)
     m = len(first)
     graph = BondGraph(len(numbers), first, second, np.zeros((m, 3), dtype=np.int64), np.zeros(m))
     metal = is_metal(numbers)
     unpaired = 0
-    free, on_metal, charge = _free_valences(numbers, metal, graph)
+    free, charges = _free_valences(numbers, metal, graph)
     dangling: list[int] = []
-    handled = np.zeros(len(numbers), dtype=bool)
-    for members, spin in _exceptions(numbers, free, graph):
-        handled[members] = True
+    for members, spin in _exceptions(numbers, free, held, graph):
+        free[members] = 0
         unpaired += spin
-    free = np.where(handled, 0, free)
-    dangling += _pair_oxo_centres(free, numbers, on_metal, graph)
+    for nitrogen in porphyrin_anions(numbers, metal, graph):
+        charges[nitrogen] -= free[nitrogen]
+        free[nitrogen] = 0
+    dangling += _pair_oxo_centres(free, numbers, held, graph)
+    _leave_anions(free, charges, numbers, held, graph)
     open_ = free > 0
     bond = open_[graph.i] & open_[graph.j] & (graph.i != graph.j)
     paired = np.zeros(len(numbers), dtype=bool)
     paired[graph.i[bond]] = True
     lone = open_ & ~paired
-    charge -= int(free[lone & on_metal].sum())
-    dangling += np.flatnonzero(lone & ~on_metal).tolist()
+    charges -= np.where(lone & held, free, 0)
+    dangling += np.flatnonzero(lone & ~held).tolist()
     for piece, partners in _pieces(graph.i[bond].tolist(), graph.j[bond].tolist()):
-        donors = tuple(on_metal[piece].tolist())
+        donors = tuple(held[piece].tolist())
         left = _leftover(tuple(free[piece].tolist()), partners, donors, tuple((numbers[piece] == 8).tolist()))
-        charge -= sum(rest for rest, donor in zip(left, donors, strict=True) if donor)
+        charges[piece] -= np.where(donors, left, 0)
         # Where a valence is left over in a conjugated piece is arbitrary: name the atoms that lack most neighbours.
         bare = [k for k, donor in enumerate(donors) if not donor]
         bare.sort(key=lambda k: (-free[piece[k]], -left[k], k))
         dangling += [piece[k] for k in bare[: sum(left[k] > 0 for k in bare)]]
-    return _Pairing(charge, unpaired, tuple(sorted(dangling)))
+    return Pairing(tuple(charges.tolist()), unpaired, tuple(sorted(dangling)))
 
 
 def _metals(atoms: Atoms) -> tuple[int, int]:
@@ -138,11 +180,10 @@ def _metals(atoms: Atoms) -> tuple[int, int]:
     return charge, unpaired
 
 
-def _free_valences(numbers: IntArray, metal: BoolArray, graph: BondGraph) -> tuple[IntArray, BoolArray, int]:
-    """Free valence of each atom, whether a metal holds it, and the charge of onium (NH4+) and borate centres."""
+def _free_valences(numbers: IntArray, metal: BoolArray, graph: BondGraph) -> tuple[IntArray, IntArray]:
+    """Free valence of each atom, and the charges of centres with more bonds than valences (NH4+, BF4−)."""
     n, i, j = len(numbers), graph.i, graph.j
     sigma = np.bincount(i[~metal[j]], minlength=n)
-    on_metal = np.bincount(i[metal[j]], minlength=n) > 0
     valence = _LOWEST_VALENCE[numbers]
     # Hypervalent centres: room for a double bond to every terminal oxygen (sulfonate, phosphonate, nitro).
     oxo = (numbers == 8) & (sigma == 1)
@@ -152,12 +193,28 @@ def _free_valences(numbers: IntArray, metal: BoolArray, graph: BondGraph) -> tup
             valence[k] = next((v for v in choices if v >= wanted[k]), choices[-1])
     valence[(numbers == 7) & (sigma >= 3) & (wanted > sigma)] = 5
     free = np.where(metal, 0, valence - sigma)
-    over = np.flatnonzero(free < 0)
-    onium = sum(_ONIUM.get(int(numbers[k]), 0) * int(-free[k]) for k in over)
-    return np.maximum(free, 0).astype(np.int64), on_metal, onium
+    charges = np.zeros(n, dtype=np.int64)
+    for k in np.flatnonzero(free < 0).tolist():
+        charges[k] = _ONIUM.get(int(numbers[k]), 0) * int(-free[k])
+    return np.maximum(free, 0).astype(np.int64), charges
 
 
-def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tuple[list[int], int]]:
+def _leave_anions(free: IntArray, charges: IntArray, numbers: IntArray, held: BoolArray, graph: BondGraph) -> None:
+    """Gives free halide ions and oxoanions that hold nothing but oxygen (nitrate, perchlorate, sulfate) their charges,
+    in place."""
+    degree = np.diff(graph.first)
+    ions = np.isin(numbers, _HALOGENS) & (degree == 0) & (free == 1)
+    for k in np.flatnonzero((numbers == 8) & (free == 1) & ~held & (degree == 1)).tolist():
+        centre = int(graph.neighbours(k)[0])
+        around = graph.neighbours(centre)
+        ions[k] = (
+            numbers[centre] not in (1, 6) and free[centre] == 0 and len(around) >= 3 and (numbers[around] == 8).all()
+        )
+    charges -= ions
+    free[ions] = 0
+
+
+def _exceptions(numbers: IntArray, free: IntArray, held: BoolArray, graph: BondGraph) -> list[tuple[list[int], int]]:
     """Free CO, O2, NO and NO2 molecules: their atoms and unpaired electrons."""
     degree = np.diff(graph.first)
     found = []
@@ -165,7 +222,7 @@ def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tup
     for k in np.flatnonzero((numbers == 8) & (degree == 1) & (free > 0)).tolist():
         centre = int(graph.neighbours(k)[0])
         molecule = sorted({k, centre, *graph.neighbours(centre).tolist()})
-        if centre in seen or len(molecule) > 3 or any(degree[m] > 2 for m in molecule):
+        if centre in seen or len(molecule) > 3 or held[molecule].any() or any(degree[m] > 2 for m in molecule):
             continue
         name = formula([chemical_symbols[numbers[m]] for m in molecule])
         if name in _TRIPLET_OR_RADICAL and all(set(graph.neighbours(m).tolist()) <= set(molecule) for m in molecule):
@@ -174,8 +231,9 @@ def _exceptions(numbers: IntArray, free: IntArray, graph: BondGraph) -> list[tup
     return found
 
 
-def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, graph: BondGraph) -> list[int]:
-    """Pairs every centre that has two or more terminal oxygens (carboxylate, nitro, sulfonate) with them, in place.
+def _pair_oxo_centres(free: IntArray, numbers: IntArray, held: BoolArray, graph: BondGraph) -> list[int]:
+    """Pairs every centre that has two or more terminal oxygens (carboxylate, nitro, sulfonate) with them, and the C
+    atom of an acid or ester with its only one, in place.
 
     Those that no metal holds come first, so that the charge is left where a metal is. CO2 with both oxygens on
     metals is rather a carboxylate that lost its rest: such carbons are returned, they have a dangling valence.
@@ -186,12 +244,17 @@ def _pair_oxo_centres(free: IntArray, numbers: IntArray, on_metal: BoolArray, gr
     centres, count = np.unique(graph.i[arms], return_counts=True)
     for centre in centres[count >= 2].tolist():
         oxygens = [k for k in graph.neighbours(centre).tolist() if oxo[k]]
-        if numbers[centre] == 6 and free[centre] == 2 and on_metal[oxygens].all():
+        if numbers[centre] == 6 and free[centre] == 2 and held[oxygens].all():
             torn.append(centre)
             oxygens, free[centre] = oxygens[:1], 1
-        for k in sorted(oxygens, key=lambda k: (bool(on_metal[k]), k))[: int(free[centre])]:
+        for k in sorted(oxygens, key=lambda k: (bool(held[k]), k))[: int(free[centre])]:
             free[k] -= 1
             free[centre] -= 1
+    for centre in centres[count == 1].tolist():
+        around = graph.neighbours(centre)
+        single = (numbers[around] == 8) & (free[around] == 0)
+        if numbers[centre] == 6 and free[centre] == 1 and single.any():
+            free[[centre, int(around[oxo[around]][0])]] = 0
     return torn
 
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import pdist
 
-from clusterflow.core.data import FloatArray, Fragment, Site
-from clusterflow.core.frames import formula
+from clusterflow.core.data import Fragment, Site
+from clusterflow.core.frames import digest, formula
 from clusterflow.errors import ExtractionError, InputError, StructureError
-from clusterflow.extract.cut import HOME, BlockImage, Frame, GroupImage, Piece, assemble
-from clusterflow.extract.electrons import count_electrons, open_shell_metals, unsaturated, unsaturated_error
-from clusterflow.physics.bonds import BondGraph, bond_graph, check_distances
-from clusterflow.physics.building_blocks import Blocks
-from clusterflow.physics.elements import COVALENT_RADII
+from clusterflow.extract.candidates import acid_ends
+from clusterflow.extract.cut import DEFAULT_CAPS, BlockImage, Frame, GroupImage
+from clusterflow.extract.electrons import electrons, open_shell_metals, unsaturated, unsaturated_error
+from clusterflow.extract.fragment import BLOCK_KINDS, build_fragment, check_shells
+from clusterflow.extract.sites import image_range, nearest_images, site_indices
+from clusterflow.extract.termination import Caps
+from clusterflow.physics.bonds import bond_graph, check_distances
+from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST, Blocks, Cut, find_blocks
+from clusterflow.physics.elements import is_metal
 
-BLOCK_KINDS = ("node", "linker", "molecule")
-MANTLES = ("none", "neighbours", "anchors")
+MANTLES = ("none", "neighbours", "linkers", "anchors")
+CORES = ("block", "sites")
+OPEN_SHELLS = ("refuse", "flag")
+_FERROMAGNETS = frozenset({"Cr", "Mn", "Fe", "Co", "Ni", "Gd", "Tb", "Dy", "Ho", "Er", "Tm"})
+"""Metals whose elements order magnetically: their spin is not that of a closed shell even in the metal."""
 Mantle = str | int | float
 
 
@@ -39,8 +44,19 @@ class BuildingBlockRule:
     mantle
         For every core block, or one per kind of core block ("node", "linker", "molecule"; a kind left out has
         "neighbours"): "none"; "neighbours" (blocks bonded to it); a whole number of shells of such neighbours; a radius
-        in Å as a float (every block with an atom that close to the core); or "anchors" (of neighbouring nodes only the
-        anchoring groups, each protonated to be neutral: terephthalate becomes terephthalic acid).
+        in Å as a float (every block with an atom that close to the core); "linkers" (neighbours, and the anchoring
+        groups at the far ends of those that are linkers, each protonated to be neutral); or "anchors" (of neighbouring
+        nodes only the anchoring groups, protonated likewise: terephthalate becomes terephthalic acid).
+    core
+        "block": the whole blocks that hold the sites; "sites": the given sites alone, with the rest of their blocks in
+        the mantle.
+    caps
+        What closes cut bonds other than hydrogen, and lengths of X–H bonds.
+    open_shell
+        "refuse" metals with a partly filled shell, or "flag": take the high-spin state, all ions parallel, and list the
+        numbers of unpaired electrons to try.
+    cuts, max_cost
+        Which bonds inside linkers and molecules are cut too, as of `find_blocks`: none by default.
     min_distance_factor
         No two atoms may be closer than this times the sum of their covalent radii.
     max_atoms
@@ -55,8 +71,15 @@ class BuildingBlockRule:
     mantle: Mapping[str, Mantle] | Mantle = field(default="neighbours", hash=False)
     min_distance_factor: float = 0.55
     max_atoms: int | None = None
+    core: str = "block"
+    caps: Caps = DEFAULT_CAPS
+    open_shell: str = "refuse"
+    cuts: tuple[Cut, ...] = CUTS
+    max_cost: float = DEFAULT_MAX_COST
 
     def __post_init__(self) -> None:
+        _check_choice(self.core, CORES, "choice of core")
+        _check_choice(self.open_shell, OPEN_SHELLS, "treatment of open shells")
         given = self.mantle if isinstance(self.mantle, Mapping) else dict.fromkeys(BLOCK_KINDS, self.mantle)
         for kind, value in given.items():
             _check_choice(kind, BLOCK_KINDS, "kind of building block")
@@ -77,7 +100,12 @@ class BuildingBlockRule:
         """All settings in one canonical line."""
         mantles = ",".join(f"{kind}={_spell(value)}" for kind, value in self._mantles.items())
         limit = "none" if self.max_atoms is None else str(self.max_atoms)
-        return f"blocks(mantle:{mantles};min_distance_factor={self.min_distance_factor!r};max_atoms={limit})"
+        more = "" if self.core == "block" else f";core={self.core}"
+        more += f";caps:{self.caps.name}" if self.caps.name else ""
+        more += "" if self.open_shell == "refuse" else f";open_shell={self.open_shell}"
+        more += "" if self.max_cost == DEFAULT_MAX_COST else f";max_cost={float(self.max_cost)!r}"
+        more += "" if self.cuts == CUTS else f";cuts={digest(*map(repr, self.cuts))[:12]}"
+        return f"blocks(mantle:{mantles};min_distance_factor={self.min_distance_factor!r};max_atoms={limit}{more})"
 
     @property
     def _mantles(self) -> Mapping[str, Mantle]:
@@ -95,7 +123,7 @@ class BuildingBlockRule:
             Sites that are not in the frame, a frame without building blocks, an endless block, atoms too close, a
             dangling valence, an open shell, or too many atoms.
         """
-        return self._extract(_frame(atoms, blocks), sites)
+        return self._extract(frame_of(atoms, blocks, self.blocks_of), sites)
 
     def extract_many(
         self, atoms: Atoms, site_groups: Iterable[Sequence[Site]], *, blocks: Blocks | None = None
@@ -107,7 +135,7 @@ class BuildingBlockRule:
         ExtractionError
             The frame itself has no building blocks.
         """
-        frame = _frame(atoms, blocks)
+        frame = frame_of(atoms, blocks, self.blocks_of)
         results: list[Fragment | ExtractionError] = []
         for sites in site_groups:
             try:
@@ -116,31 +144,32 @@ class BuildingBlockRule:
                 results.append(error)
         return results
 
+    def blocks_of(self, atoms: Atoms) -> Blocks:
+        """The building blocks that this rule knows in a frame.
+
+        Raises
+        ------
+        StructureError
+            As `find_blocks`.
+        """
+        return find_blocks(atoms, cuts=self.cuts, max_cost=self.max_cost)
+
     def _extract(self, frame: Frame, sites: Sequence[Site]) -> Fragment:
-        core = _core(frame, _site_indices(frame.atoms, sites))
-        try:
-            mantle, groups = self._surround(frame, core)
-            piece = assemble(frame, core, mantle, groups)
-            if self.max_atoms is not None and len(piece.atoms) > self.max_atoms:
-                raise ExtractionError(
-                    f"The fragment has {len(piece.atoms)} atoms, more than max_atoms = {self.max_atoms}.",
-                    todo="Raise max_atoms or choose a smaller mantle.",
-                )
-            _check_contacts(piece, self.min_distance_factor)
-            charge, spin = _closed_shell(piece.atoms, piece.graph)
-        except ExtractionError as error:
-            where = "; ".join(part for part in (_describe(frame, core), error.where) if part)
-            raise ExtractionError(error.what, where=where, todo=error.todo) from error
-        kinds = [frame.blocks.kinds[block] for block, _ in core]
-        return Fragment(
-            atoms=piece.atoms,
-            core=piece.core,
-            parent=piece.parent,
-            sites=tuple(sites),
+        indices = site_indices(frame.atoms, sites)
+        core = core_images(frame, indices)
+        mantle, groups = self._surround(frame, core)
+        whole = np.concatenate([frame.blocks.members(block) for block, _ in core]).tolist()
+        return build_fragment(
+            frame,
+            indices if self.core == "sites" else whole,
+            [*core, *mantle],
+            sites=sites,
             rule=self.name,
-            charge=charge,
-            spin=spin,
-            kind=f"{'+'.join(sorted(kinds, key=BLOCK_KINDS.index))}:{_core_formula(frame, core)}",
+            groups=groups,
+            caps=self.caps,
+            min_distance_factor=self.min_distance_factor,
+            max_atoms=self.max_atoms,
+            open_shell=self.open_shell,
         )
 
     def _surround(self, frame: Frame, core: Sequence[BlockImage]) -> tuple[list[BlockImage], list[GroupImage]]:
@@ -152,11 +181,13 @@ class BuildingBlockRule:
             if isinstance(setting, float):
                 mantle.update(dict.fromkeys(_within(frame, start, setting)))
             elif setting != "anchors":
-                shells = {"none": 0, "neighbours": 1}[setting] if isinstance(setting, str) else setting
+                shells = {"none": 0, "neighbours": 1, "linkers": 1}[setting] if isinstance(setting, str) else setting
                 mantle.update(dict.fromkeys(_shells(blocks, start, shells)))
         for start in core:
             mantle.pop(start, None)
         groups: dict[GroupImage, None] = {}
+        if any(self._mantles[blocks.kinds[block]] == "linkers" for block, _ in core):
+            groups.update(dict.fromkeys(acid_ends(frame, (*core, *mantle))))
         for block, (x, y, z) in core:
             if self._mantles[blocks.kinds[block]] != "anchors":
                 continue
@@ -170,14 +201,22 @@ class BuildingBlockRule:
 
 @dataclass(frozen=True)
 class WholeStructure:
-    """Keeps the frame as it is, as one label: a periodic parent, or a whole molecule. All atoms are core."""
+    """Keeps the frame as it is, as one label: a periodic parent, or a whole molecule. All atoms are core.
+
+    ``open_shell`` as in `BuildingBlockRule`.
+    """
 
     min_distance_factor: float = 0.55
+    open_shell: str = "refuse"
+
+    def __post_init__(self) -> None:
+        _check_choice(self.open_shell, OPEN_SHELLS, "treatment of open shells")
 
     @property
     def name(self) -> str:
         """All settings in one canonical line."""
-        return f"whole(min_distance_factor={self.min_distance_factor!r})"
+        more = "" if self.open_shell == "refuse" else f";open_shell={self.open_shell}"
+        return f"whole(min_distance_factor={self.min_distance_factor!r}{more})"
 
     def extract(self, atoms: Atoms, sites: Sequence[Site]) -> Fragment:
         """The frame with its cell and boundary conditions; a periodic cell is taken to be neutral.
@@ -187,20 +226,24 @@ class WholeStructure:
         ExtractionError
             Atoms too close, a dangling valence, or metals with an open shell.
         """
-        _site_indices(atoms, sites)
+        site_indices(atoms, sites)
         try:
             check_distances(atoms, factor=self.min_distance_factor)
             graph = bond_graph(atoms)
         except StructureError as error:
             raise ExtractionError(error.what, where=error.where, todo=error.todo) from error
-        _check_shells(atoms)
-        if atoms.pbc.any():
+        metallic = bool(is_metal(np.asarray(atoms.numbers, dtype=np.int64)).all())
+        if self.open_shell != "flag" and not (metallic and not set(atoms.symbols) & _FERROMAGNETS):
+            check_shells(atoms)
+        if atoms.pbc.any() and (metallic or not open_shell_metals(atoms)):
             dangling = unsaturated(atoms, graph)
             if dangling:
                 raise unsaturated_error(atoms, dangling)
             charge, spin = 0, int(atoms.numbers.sum()) % 2
+            spins: tuple[int, ...] = (spin,)
         else:
-            charge, spin = count_electrons(atoms, graph)
+            state = electrons(atoms, graph)
+            charge, spin, spins = (0 if atoms.pbc.any() else state.charge), state.spin, state.to_try
         return Fragment(
             atoms=Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
             core=np.ones(len(atoms), dtype=bool),
@@ -210,6 +253,7 @@ class WholeStructure:
             charge=charge,
             spin=spin,
             kind=f"{'periodic' if atoms.pbc.any() else 'molecule'}:{formula(atoms)}",
+            spins_to_try=spins,
         )
 
 
@@ -238,47 +282,29 @@ def _spell(value: Mantle) -> str:
     return str({"none": 0, "neighbours": 1}.get(value, value) if isinstance(value, str) else value)
 
 
-def _frame(atoms: Atoms, blocks: Blocks | None) -> Frame:
+def frame_of(atoms: Atoms, blocks: Blocks | None, find: Callable[[Atoms], Blocks] = find_blocks) -> Frame:
+    """The frame with its blocks, found by ``find`` unless they are known.
+
+    Raises
+    ------
+    ExtractionError
+        It has none.
+    """
     try:
-        return Frame.of(atoms, blocks)
+        return Frame.of(atoms, find(atoms) if blocks is None else blocks)
     except StructureError as error:  # one bad frame of a trajectory is no reason to end a campaign
         raise ExtractionError(error.what, where=error.where, todo=error.todo) from error
 
 
-def _site_indices(atoms: Atoms, sites: Sequence[Site]) -> list[int]:
-    """The atoms of the sites, ascending, each once."""
-    indices = sorted({site.index for site in sites})
-    frames = {site.frame_id for site in sites}
-    if len(frames) != 1 or indices[0] < 0 or indices[-1] >= len(atoms):
-        raise ExtractionError(
-            f"A fragment needs sites of one frame with indices from 0 to {len(atoms) - 1}; these are "
-            f"{len(sites)} sites of {len(frames)} frames with indices {indices[:8]}.",
-            where=f"{formula(atoms)}, {len(atoms)} atoms",
-            todo="Pass sites that were selected in this very frame.",
-        )
-    return indices
-
-
-def _core(frame: Frame, indices: Sequence[int]) -> list[BlockImage]:
+def core_images(frame: Frame, indices: Sequence[int]) -> list[BlockImage]:
     """Blocks that hold the atoms, the first where it is whole, every other in its image closest to the first."""
     blocks = frame.blocks
     sites: dict[int, int] = {}
     for index in indices:
         sites.setdefault(int(blocks.labels[index]), index)
     chosen = sorted(sites)
-    whole = {b: frame.atoms.positions[sites[b]] + blocks.offsets[sites[b]] @ frame.cell for b in chosen}
-    near = [range(-1, 2) if periodic else range(1) for periodic in frame.atoms.pbc]
-    core: list[BlockImage] = [(chosen[0], HOME)]
-    for block in chosen[1:]:
-        vector = whole[block] - whole[chosen[0]]
-        base = np.zeros(3, dtype=np.int64)
-        if frame.atoms.pbc.any():
-            base = np.where(frame.atoms.pbc, -np.rint(frame.atoms.cell.scaled_positions(vector)), 0).astype(np.int64)
-        images = [base + trial for trial in product(*near)]
-        # Rounded, so that equally close images are told apart by their numbers and not by the last bit.
-        best = min(images, key=lambda im: (round(float(np.linalg.norm(vector + im @ frame.cell)), 6), im.tolist()))
-        core.append((block, (int(best[0]), int(best[1]), int(best[2]))))
-    return core
+    whole = np.array([frame.atoms.positions[sites[b]] + blocks.offsets[sites[b]] @ frame.cell for b in chosen])
+    return list(zip(chosen, nearest_images(frame.atoms, whole), strict=True))
 
 
 def _shells(blocks: Blocks, start: BlockImage, shells: int) -> list[BlockImage]:
@@ -305,15 +331,7 @@ def _within(frame: Frame, start: BlockImage, radius: float) -> list[BlockImage]:
     atoms, blocks = frame.atoms, frame.blocks
     centre = core.mean(axis=0)
     reach = float(np.linalg.norm(core - centre, axis=1).max()) + radius
-    cells = np.zeros((len(atoms), 3), dtype=np.int64)
-    trials = [range(1)] * 3
-    if atoms.pbc.any():
-        full = atoms.cell.complete()
-        scaled = full.scaled_positions(atoms.positions - centre)
-        cells = np.where(atoms.pbc, -np.rint(scaled), 0).astype(np.int64)
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(full.array), axis=0)
-        most = np.where(atoms.pbc, np.floor(reach / heights + 0.5), 0).astype(int).tolist()
-        trials = [range(-m, m + 1) for m in most]
+    cells, trials = image_range(atoms, centre, reach)
     tree = cKDTree(core)
     nearest: dict[BlockImage, float] = {}
     for trial in product(*trials):
@@ -325,71 +343,3 @@ def _within(frame: Frame, start: BlockImage, radius: float) -> list[BlockImage]:
             nearest[key] = min(nearest.get(key, np.inf), round(float(distance[atom]), 6))
     nearest.pop(start, None)
     return sorted(nearest, key=lambda key: (nearest[key], key))
-
-
-def _core_formula(frame: Frame, core: Sequence[BlockImage]) -> str:
-    if len(core) == 1:
-        return frame.blocks.formulas[core[0][0]]
-    return formula(frame.atoms[np.concatenate([frame.blocks.members(block) for block, _ in core])])
-
-
-def _describe(frame: Frame, core: Sequence[BlockImage]) -> str:
-    """Where an error happened: the core and the frame."""
-    names = ", ".join(
-        f"{frame.blocks.kinds[b]} {frame.blocks.formulas[b]} (atoms {frame.blocks.members(b)[:4].tolist()}, …)"
-        for b, _ in core
-    )
-    return f"core {names} of {formula(frame.atoms)}, {len(frame.atoms)} atoms"
-
-
-def _check_contacts(piece: Piece, factor: float) -> None:
-    """Refuses atoms closer than ``factor`` × the sum of covalent radii."""
-    radii: FloatArray = COVALENT_RADII[piece.atoms.numbers]
-    distance = pdist(piece.atoms.positions)
-    close = np.flatnonzero(distance < 2.0 * factor * radii.max())
-    n = len(radii)
-    # Row and column of the condensed distances: row i starts at i·n − i(i + 1)/2 − i − 1 + (i + 1).
-    starts = np.cumsum(np.arange(n - 1, 0, -1)) if n > 1 else np.zeros(0, dtype=np.int64)
-    rows = np.searchsorted(starts, close, side="right")
-    columns = close - np.r_[0, starts][rows] + rows + 1
-    limit = factor * (radii[rows] + radii[columns])
-    bad = np.flatnonzero(distance[close] < limit)
-    if len(bad) == 0:
-        return
-    pairs = "; ".join(
-        f"{_name(piece, int(rows[k]))}–{_name(piece, int(columns[k]))} {distance[close[k]]:.3f} Å "
-        f"(limit {limit[k]:.3f} Å)"
-        for k in bad[:5].tolist()
-    )
-    raise ExtractionError(
-        f"{len(bad)} pair(s) of atoms would be too close: {pairs}.",
-        todo="Two cuts that point at each other need a mantle that keeps what lies between them; for atoms of the "
-        "parent, the frame itself is out of order.",
-    )
-
-
-def _name(piece: Piece, k: int) -> str:
-    parent = int(piece.parent[k])
-    return f"{chemical_symbols[piece.atoms.numbers[k]]}{parent if parent >= 0 else ' (termination)'}"
-
-
-def _closed_shell(atoms: Atoms, graph: BondGraph) -> tuple[int, int]:
-    """Charge and spin of a fragment that must have a closed shell."""
-    _check_shells(atoms)
-    charge, spin = count_electrons(atoms, graph)
-    if spin:
-        raise ExtractionError(
-            f"The fragment {formula(atoms)} with charge {charge:+d} has {spin} unpaired electron(s).",
-            todo="Look for a missing or extra hydrogen in the parent frame.",
-        )
-    return charge, spin
-
-
-def _check_shells(atoms: Atoms) -> None:
-    open_shells = open_shell_metals(atoms)
-    if open_shells:
-        raise ExtractionError(
-            f"The spin state of {', '.join(open_shells)} cannot be told from the structure: partly filled shell.",
-            where=f"{formula(atoms)}, {len(atoms)} atoms",
-            todo="This version labels closed-shell structures only.",
-        )

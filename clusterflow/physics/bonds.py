@@ -32,6 +32,11 @@ PEROXIDE_FACTOR = 1.25
 STRETCHED = 1.12
 """Beyond this many sums of covalent radii two atoms with a closer common neighbour are a 1,3 contact."""
 
+HOLD = 1.15
+"""A bond of the previous frame lasts up to this factor beyond the usual limit,"""
+FORM = 0.95
+"""and a new one forms only below this part of it."""
+
 _SMALL_NEGATIVE = frozenset({8, 9})
 
 
@@ -53,6 +58,17 @@ class BondGraph:
     def first(self) -> IntArray:
         """(n_atoms + 1,): bonds of atom a are entries first[a] to first[a + 1]."""
         return np.searchsorted(self.i, np.arange(self.n_atoms + 1)).astype(np.int64)
+
+    @cached_property
+    def reverse(self) -> IntArray:
+        """(m,): place of the same bond seen from its other end."""
+        s = self.shift
+        return np.lexsort((-s[:, 2], -s[:, 1], -s[:, 0], self.i, self.j)).astype(np.int64)
+
+    @cached_property
+    def once(self) -> BoolArray:
+        """(m,) bool: of the two directions of every bond the one that is listed first."""
+        return np.asarray(np.arange(len(self.i)) < self.reverse)
 
     def bonds_of(self, atom: int) -> slice:
         """The entries of ``i``, ``j``, ``shift`` and ``distance`` that belong to one atom."""
@@ -84,54 +100,101 @@ class BondGraph:
         """
         labels = self.components(keep)
         i, j, shift = (self.i, self.j, self.shift) if keep is None else (self.i[keep], self.j[keep], self.shift[keep])
-        first = np.searchsorted(i, np.arange(self.n_atoms + 1))
         offsets = np.zeros((self.n_atoms, 3), dtype=np.int64)
-        _, frontier = np.unique(labels, return_index=True)
-        seen = np.zeros(self.n_atoms, dtype=bool)
-        seen[frontier] = True
-        while len(frontier):  # breadth first, one whole level of all components at a time
-            counts = first[frontier + 1] - first[frontier]
-            bonds = np.repeat(first[frontier] - np.r_[0, np.cumsum(counts)[:-1]], counts) + np.arange(counts.sum())
-            bonds = bonds[~seen[j[bonds]]]
-            frontier, where = np.unique(j[bonds], return_index=True)
-            offsets[frontier] = offsets[i[bonds[where]]] + shift[bonds[where]]
-            seen[frontier] = True
+        parent, levels = self.spanning_tree(keep, labels)
+        for level in levels[1:]:
+            bonds = parent[level]
+            offsets[level] = offsets[self.i[bonds]] + self.shift[bonds]
         loops = (offsets[i] + shift != offsets[j]).any(axis=1)
         infinite = np.zeros(int(labels.max(initial=-1)) + 1, dtype=bool)
         infinite[labels[i[loops]]] = True
         return labels, offsets, infinite
 
+    def spanning_tree(
+        self, keep: BoolArray | None = None, labels: IntArray | None = None
+    ) -> tuple[IntArray, list[IntArray]]:
+        """A breadth-first tree of every component, from its lowest atom; ``labels``, if known, as of `components`.
 
-def bond_graph(atoms: Atoms) -> BondGraph:
+        Returns the bond (n_atoms,) by which each atom was reached (−1: a root), and the atoms level by level.
+        """
+        kept = np.arange(len(self.i)) if keep is None else np.flatnonzero(keep)
+        i, j = self.i[kept], self.j[kept]
+        first = np.searchsorted(i, np.arange(self.n_atoms + 1))
+        _, frontier = np.unique(self.components(keep) if labels is None else labels, return_index=True)
+        parent = np.full(self.n_atoms, -1, dtype=np.int64)
+        seen = np.zeros(self.n_atoms, dtype=bool)
+        seen[frontier] = True
+        levels = []
+        while len(frontier):  # one whole level of all components at a time
+            levels.append(np.asarray(frontier, dtype=np.int64))
+            counts = first[frontier + 1] - first[frontier]
+            bonds = np.repeat(first[frontier] - np.r_[0, np.cumsum(counts)[:-1]], counts) + np.arange(counts.sum())
+            bonds = bonds[~seen[j[bonds]]]
+            frontier, where = np.unique(j[bonds], return_index=True)
+            parent[frontier] = kept[bonds[where]]
+            seen[frontier] = True
+        return parent, levels
+
+
+def bond_graph(atoms: Atoms, previous: BondGraph | None = None) -> BondGraph:
     """Bonds of a periodic or finite structure, from covalent radii.
 
     Metal–metal, metal–H and metal–C pairs are never bonds (carboxylate carbon comes within 2.9 Å of its metals), and
     H–H only for hydrogen that has no heavier neighbour.
 
+    With the graph of the ``previous`` frame of a trajectory (same atoms, wrapped anyhow) its bonds last up to
+    `HOLD` × the usual limit, and new ones form only below `FORM` × it, so that a vibration across the limit does not
+    make a bond flicker; hydrogen changes its partner only for one that is closer by as much.
+
     Raises
     ------
     StructureError
-        Positions or cell are not finite, or the cell has no volume.
+        Positions or cell are not finite, the cell has no volume, or the previous frame has another number of atoms.
     """
     numbers: IntArray = np.asarray(atoms.numbers, dtype=np.int64)
+    if previous is not None and previous.n_atoms != len(atoms):
+        raise StructureError(
+            f"The previous frame has {previous.n_atoms} atoms, this one {len(atoms)}.",
+            todo="Pass a graph of the same atoms in the same order, or none.",
+        )
     cutoffs = {}
     for a, b in combinations_with_replacement(sorted({int(z) for z in numbers}), 2):
-        limit = _longest_bond(a, b)
+        limit = _longest_bond(a, b) * (1.0 if previous is None else HOLD)
         if limit > 0.0:
             cutoffs[(a, b)] = limit
     i, j, shift, distance = _pairs(atoms, cutoffs)
-    keep = _nearest_of_hydrogen(numbers, i, j, distance)
-    i, j, shift, distance = i[keep], j[keep], shift[keep], distance[keep]
+    old = np.zeros(len(i), dtype=bool) if previous is None else _bonded_before(previous, i, j, distance)
+    if previous is not None:
+        keep = old | (distance < FORM * bond_limits(numbers[i], numbers[j]))
+        i, j, shift, distance, old = i[keep], j[keep], shift[keep], distance[keep], old[keep]
+    keep = _nearest_of_hydrogen(numbers, i, j, np.where(old, distance / HOLD, distance))
+    i, j, shift, distance, old = i[keep], j[keep], shift[keep], distance[keep], old[keep]
     i, j = np.concatenate((i, j)), np.concatenate((j, i))
-    shift, distance = np.concatenate((shift, -shift)), np.concatenate((distance, distance))
+    shift, distance, old = (
+        np.concatenate((shift, -shift)),
+        np.concatenate((distance, distance)),
+        np.concatenate((old, old)),
+    )
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
-    i, j, shift, distance = i[order], j[order], shift[order], distance[order]
-    keep = _without_contacts(numbers, i, j, shift, distance)
+    i, j, shift, distance, old = i[order], j[order], shift[order], distance[order], old[order]
+    keep = old | _without_contacts(numbers, i, j, shift, distance)
     return BondGraph(len(atoms), i[keep], j[keep], shift[keep], distance[keep])
 
 
-_STRAIGHT = -0.82
-"""Cosine of the smallest angle, 145°, at a two-coordinate carbon atom that counts as linear."""
+def _bonded_before(previous: BondGraph, i: IntArray, j: IntArray, distance: FloatArray) -> BoolArray:
+    """Which pairs (i ≤ j) were bonded in the previous frame. Atoms may have been wrapped since, so images do not count:
+    of a pair that had k bonds the k shortest contacts are taken."""
+    n = previous.n_atoms
+    before, count = np.unique((previous.i * n + previous.j)[previous.once], return_counts=True)
+    pair = i * n + j
+    order = np.lexsort((distance, pair))
+    first = np.r_[True, pair[order][1:] != pair[order][:-1]] if len(pair) else np.zeros(0, dtype=bool)
+    rank = np.arange(len(pair)) - np.maximum.accumulate(np.where(first, np.arange(len(pair)), 0))
+    place = np.minimum(np.searchsorted(before, pair[order]), max(len(before) - 1, 0))
+    bonded = np.zeros(len(pair), dtype=bool)
+    if len(before) and len(pair):
+        bonded[order] = (before[place] == pair[order]) & (rank < count[place])
+    return bonded
 
 
 def check_distances(atoms: Atoms, *, factor: float = 0.55) -> None:
@@ -163,6 +226,14 @@ def check_distances(atoms: Atoms, *, factor: float = 0.55) -> None:
         where=f"{atoms.get_chemical_formula(mode='hill')}, {len(atoms)} atoms, indices from 0",
         todo="Remove duplicate atoms (often partial occupancies of a CIF file) and check the cell and its units (Å).",
     )
+
+
+def bond_limits(first: IntArray, second: IntArray) -> FloatArray:
+    """(k,) Å: longest bond between atoms of the given atomic numbers (k,); 0 where there is never a bond."""
+    elements, place = np.unique(np.concatenate((first, second)), return_inverse=True)
+    table = np.array([_longest_bond(int(a), int(b)) for a in elements for b in elements], dtype=np.float64)
+    a, b = np.split(place.reshape(-1), 2)
+    return np.asarray(table[a * len(elements) + b])
 
 
 def _longest_bond(a: int, b: int) -> float:
@@ -243,11 +314,12 @@ def _nearest_of_hydrogen(numbers: IntArray, i: IntArray, j: IntArray, distance: 
 
 
 def _without_contacts(numbers: IntArray, i: IntArray, j: IntArray, shift: IntArray, distance: FloatArray) -> BoolArray:
-    """Mask of pairs without stretched pairs of non-metals that share a neighbour closer to both of them."""
+    """Mask of pairs without stretched ones that share a non-metal neighbour closer to both of them (C–C–C, V–O–P)."""
     keep = np.ones(len(i), dtype=bool)
     radii = COVALENT_RADII[numbers]
     organic = ~is_metal(numbers) & (numbers != 1)
-    stretched = np.flatnonzero(organic[i] & organic[j] & (distance > STRETCHED * (radii[i] + radii[j])))
+    heavy = (numbers[i] != 1) & (numbers[j] != 1)
+    stretched = np.flatnonzero(heavy & (distance > STRETCHED * (radii[i] + radii[j])))
     if len(stretched) == 0:
         return keep
     first = np.searchsorted(i, np.arange(len(numbers) + 1))
@@ -265,31 +337,3 @@ def _without_contacts(numbers: IntArray, i: IntArray, j: IntArray, shift: IntArr
             if d < limit and organic[k]
         )
     return keep
-
-
-def check_hydrogens(atoms: Atoms, graph: BondGraph) -> None:
-    """Refuses a structure whose carbon atoms lack hydrogens, as published ones often do.
-
-    A carbon atom with two neighbours must be linear (an alkyne, a cumulene, CO2); a bent one has lost a hydrogen. For
-    the structure that a campaign starts from, not for hot frames.
-
-    Raises
-    ------
-    StructureError
-        Names the carbon atoms.
-    """
-    bent = []
-    for atom in np.flatnonzero(atoms.numbers == 6):
-        bonds = graph.bonds_of(int(atom))
-        if bonds.stop - bonds.start != 2:
-            continue
-        arms = atoms.positions[graph.j[bonds]] + graph.shift[bonds] @ atoms.cell.array - atoms.positions[atom]
-        cosine = float(arms[0] @ arms[1] / np.prod(np.linalg.norm(arms, axis=1)))
-        if cosine > _STRAIGHT:
-            bent.append(int(atom))
-    if bent:
-        shown = ", ".join(f"C{i}" for i in bent[:8]) + (", …" if len(bent) > 8 else "")
-        raise StructureError(
-            f"{len(bent)} carbon atoms have two neighbours at an angle, so their hydrogens are missing: {shown}.",
-            todo="Add the hydrogens (crystal structures from X-rays often lack them), then relax the structure.",
-        )

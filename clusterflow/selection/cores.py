@@ -8,7 +8,7 @@ which that section suggests.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -18,7 +18,7 @@ from ase import Atoms
 from clusterflow.core.data import FloatArray, IntArray, Site
 from clusterflow.core.frames import content_hash
 from clusterflow.errors import InputError, StructureError
-from clusterflow.physics.building_blocks import find_blocks
+from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.electrons import valence_electrons
 
 Ranking = Callable[[FloatArray, IntArray, float], float]
@@ -72,6 +72,8 @@ class BlockSelector:
         (None: the lowest finite novelty of all frames at hand).
     per_frame
         At most so many blocks from one frame, since blocks of one frame are correlated; None: no limit.
+    along
+        Finds the blocks of frame after frame; None: anew in each call.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class BlockSelector:
     ranking: str = "least_likely_atom"
     threshold: float | None = None
     per_frame: int | None = None
+    along: BlocksAlong | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.ranking not in RANKINGS:
@@ -141,10 +144,11 @@ class BlockSelector:
             threshold = min((float(s[np.isfinite(s)].min(initial=np.inf)) for s in scores), default=0.0)
             threshold = threshold if np.isfinite(threshold) else 0.0
         candidates = []
+        along = self.along or BlocksAlong()
         refused: list[StructureError] = []
         for atoms, novelty in zip(frames, scores, strict=True):
             try:
-                blocks = find_blocks(atoms)
+                blocks = along.of(atoms)
             except StructureError as error:
                 refused.append(error)
                 continue

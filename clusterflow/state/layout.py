@@ -13,7 +13,8 @@ class CampaignFolder:
     """The run folder.
 
     Truth: ``config.json``, ``inputs/``, ``journal.jsonl``, ``labels/`` and ``tasks/``. Everything else (``work``,
-    ``dataset.extxyz``, ``model``, ``report.html``, ``metrics.json``, ``parsl``) is scratch or can be rebuilt.
+    ``dataset.extxyz``, ``model``, ``report.html``, ``metrics.json``,
+    ``calibration.json``, ``parsl``) is scratch or can be rebuilt.
     """
 
     root: Path
@@ -62,6 +63,10 @@ class CampaignFolder:
     @property
     def metrics(self) -> Path:
         return self.root / "metrics.json"
+
+    @property
+    def calibration(self) -> Path:
+        return self.root / "calibration.json"
 
     @property
     def model(self) -> Path:

@@ -28,7 +28,7 @@ def toy_result(task: Task) -> TaskResult:
         summary = {"fragments": [_fragment(task, i, k) for i, k in enumerate(kinds)]}
     elif task.kind == "acquire":
         summary = {
-            "fragments": [_fragment(task, i, "train") for i in range(p["budget"])],
+            "fragments": [_fragment(task, i, "train") for i in range(p["budget"])] + _confirming(task),
             "novelty": {"max": 99.0, "excess": 30.0 - len(p["known"]), "median": 1.0, "never_seen": 0},
             "n_frames": len(p["walkers"]),
             "refused": [],
@@ -51,6 +51,14 @@ def toy_result(task: Task) -> TaskResult:
 def _fragment(task: Task, index: int, purpose: str) -> dict[str, Any]:
     key = digest(task.key, str(index))
     return {"label_key": key, "system": "crystal", "kind": "linker", "n_atoms": 18, "set": purpose}
+
+
+def _confirming(task: Task) -> list[dict[str, Any]]:
+    """With certified fragments, one larger one that confirms each second one."""
+    if task.payload["extract"]["kind"] != "certified":
+        return []
+    small = [_fragment(task, i, "train")["label_key"] for i in range(0, task.payload["budget"], 2)]
+    return [{**_fragment(task, 1000 + i, "train"), "confirms": key} for i, key in enumerate(small)]
 
 
 @dataclass

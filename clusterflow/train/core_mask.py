@@ -1,4 +1,4 @@
-"""Leaves the forces on mantle and termination atoms out of the training.
+"""Leaves the forces on mantle and termination atoms out of the training, or weights all forces by their certificates.
 
 A fragment reproduces its parent around the core only; the forces near its surface belong to the fragment, not to the
 material. Their labels become NaN, which the loss and the statistics of `clusterflow.train.dataset` ignore.
@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray
+from clusterflow.core.data import BoolArray, FloatArray
+from clusterflow.core.frames import certificate_from_atoms
 from clusterflow.errors import InputError
 
 
@@ -52,3 +53,16 @@ def mask_forces(frames: Sequence[Atoms]) -> list[Atoms]:
         copy.calc = SinglePointCalculator(copy, **results)
         masked.append(copy)
     return masked
+
+
+def certificate_weights(atoms: Atoms) -> FloatArray:
+    """(n,) what each force is worth: 1 / (1 + (e / tolerance)²) with e the bound of the fragment's certificate where it
+    claims one, else twice its estimate, and its tolerance; zero for termination atoms; one without a certificate.
+
+    The weight of a label with the variance tolerance² of the model's own errors beside e², up to a factor.
+    """
+    certificate = certificate_from_atoms(atoms)
+    if certificate is None:
+        return np.ones(len(atoms))
+    error = certificate.bound if certificate.confidence > 0 else 2.0 * certificate.estimate
+    return np.asarray(1.0 / (1.0 + (error / certificate.tolerance) ** 2), dtype=np.float64)

@@ -18,8 +18,11 @@ from ase.data import atomic_numbers
 from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, IntArray
 from clusterflow.errors import InputError, LevelOfTheoryError, StructureError
+from clusterflow.train import core_mask
 
 Graph = dict[str, Any]
+FORCE_WEIGHT = "force_weight"
+"""Entry of a labelled graph: (n,) what the force label of each atom is worth."""
 """NequIP's AtomicDataDict: str → torch.Tensor."""
 
 _SHIFT_RIDGE = 1e-4
@@ -133,8 +136,9 @@ def graph(atoms: Atoms, elements: Sequence[str], cutoff: float) -> Graph:
     }
 
 
-def labelled_graph(atoms: Atoms, elements: Sequence[str], cutoff: float) -> Graph:
-    """As `graph`, with the labels: total energy (1, 1) in eV and forces (n, 3) in eV/Å, NaN where masked."""
+def labelled_graph(atoms: Atoms, elements: Sequence[str], cutoff: float, *, certificate_weights: bool = False) -> Graph:
+    """As `graph`, with the labels: total energy (1, 1) in eV, forces (n, 3) in eV/Å, NaN where masked, and the weight
+    (n,) of each atom's force: one, or what its certificate says it is worth."""
     import torch
     from nequip.data import AtomicDataDict as Key
 
@@ -142,7 +146,19 @@ def labelled_graph(atoms: Atoms, elements: Sequence[str], cutoff: float) -> Grap
     data = graph(atoms, elements, cutoff)
     data[Key.TOTAL_ENERGY_KEY] = torch.tensor([[energy]], dtype=torch.float64)
     data[Key.FORCE_KEY] = torch.from_numpy(forces)
+    weights = core_mask.certificate_weights(atoms) if certificate_weights else np.ones(len(atoms))
+    data[FORCE_WEIGHT] = torch.from_numpy(weights)
     return data
+
+
+def mean_force_weight(graphs: Sequence[Graph]) -> float:
+    """Mean weight of the force components that have a label; one where there are none, or none counts."""
+    from nequip.data import AtomicDataDict as Key
+
+    known = [(~g[Key.FORCE_KEY].isnan()).sum(dim=1).double() for g in graphs]
+    total = float(sum(float(k.sum()) for k in known))
+    weighted = float(sum(float((k * g[FORCE_WEIGHT]).sum()) for k, g in zip(known, graphs, strict=True)))
+    return weighted / total if weighted > 0 else 1.0
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
@@ -154,7 +170,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     first = torch.cumsum(counts, 0) - counts
     batch = {
         k: torch.cat([g[k] for g in graphs])
-        for k in (Key.ATOM_TYPE_KEY, Key.EDGE_VECTORS_KEY, Key.TOTAL_ENERGY_KEY, Key.FORCE_KEY)
+        for k in (Key.ATOM_TYPE_KEY, Key.EDGE_VECTORS_KEY, Key.TOTAL_ENERGY_KEY, Key.FORCE_KEY, FORCE_WEIGHT)
         if k in graphs[0]
     }
     batch[Key.EDGE_INDEX_KEY] = torch.cat(

@@ -142,7 +142,9 @@ class NequIPTrainingSettings:
     ``warmup_epochs`` of a warm start: the learning rate rises linearly from a tenth, and the plateau is not counted.
     ``refit_shifts``: a warm start first moves the per-element energy shifts so that the old model's mean energy errors
     of the new compositions vanish (forces do not change). ``core_only``: forces of mantle and termination atoms are not
-    learned. ``threads``: CPU threads; results are bit-identical for one thread only. ``device`` "auto", "cpu", "cuda".
+    learned. ``certificate_weights``: forces of certified fragments count by their bounds
+    (`clusterflow.train.core_mask.certificate_weights`). ``threads``: CPU threads; results are bit-identical for one
+    thread only. ``device`` "auto", "cpu", "cuda".
     """
 
     learning_rate: float = 0.004
@@ -160,6 +162,7 @@ class NequIPTrainingSettings:
     warmup_epochs: int = 10
     refit_shifts: bool = True
     core_only: bool = False
+    certificate_weights: bool = False
     threads: int = 1
     device: str = "auto"
     time_limit: float | None = None

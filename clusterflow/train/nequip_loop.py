@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clusterflow.errors import TrainError
-from clusterflow.train.dataset import Graph, collate
+from clusterflow.train.dataset import FORCE_WEIGHT, Graph, collate, mean_force_weight
 from clusterflow.train.nequip_config import NequIPTrainingSettings
 from clusterflow.train.nequip_forward import energy_and_gradient, forces_from_gradient
 
@@ -46,8 +46,9 @@ class Errors:
         }
 
 
-def residuals(model: Any, batch: Graph, *, for_training: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Errors of the energies per atom (frames,) in eV and of the force components that have a label (k,) in eV/Å."""
+def residuals(model: Any, batch: Graph, *, for_training: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Errors of the energies per atom (frames,) in eV and of the force components that have a label (k,) in eV/Å, and
+    the weights (k,) of the latter."""
     import torch
     from nequip.data import AtomicDataDict as Key
 
@@ -55,24 +56,28 @@ def residuals(model: Any, batch: Graph, *, for_training: bool) -> tuple[torch.Te
     energy_error = (energy - batch[Key.TOTAL_ENERGY_KEY].reshape(-1)) / batch[Key.NUM_NODES_KEY]
     target = batch[Key.FORCE_KEY]
     known = ~torch.isnan(target)
-    return energy_error, forces_from_gradient(batch, gradient)[known] - target[known]
+    weight = batch[FORCE_WEIGHT].to(target.dtype)[:, None].expand_as(target)[known]
+    return energy_error, forces_from_gradient(batch, gradient)[known] - target[known], weight
 
 
 def evaluate(
     model: Any, graphs: Sequence[Graph], settings: NequIPTrainingSettings, *, force_rms: float, device: str
 ) -> Errors:
-    """The model's errors on labelled graphs, in batches, all forces pooled."""
-    energy, force = [], []
+    """The model's errors on labelled graphs, in batches, all forces pooled; weights count in the loss alone."""
+    energy, force, weight = [], [], []
     for start in range(0, len(graphs), settings.batch_size):
         batch = to_device(collate(graphs[start : start + settings.batch_size]), device)
-        e, f = residuals(model, batch, for_training=False)
+        e, f, w = residuals(model, batch, for_training=False)
+        weight.append(w.detach().cpu().double().numpy())
         energy.append(e.detach().cpu().double().numpy())
         force.append(f.detach().cpu().double().numpy())
     e_all, f_all = np.concatenate(energy), np.concatenate(force)
     energy_mse = float(np.mean(e_all**2))
     force_mse = float(np.mean(f_all**2)) if f_all.size else 0.0
+    w_all = np.concatenate(weight)
+    weighted_mse = float((w_all * f_all**2).sum() / w_all.sum()) if w_all.sum() > 0 else 0.0
     return Errors(
-        loss=(settings.energy_weight * energy_mse + settings.force_weight * force_mse) / force_rms**2,
+        loss=(settings.energy_weight * energy_mse + settings.force_weight * weighted_mse) / force_rms**2,
         energy_mae=float(np.mean(np.abs(e_all))),
         energy_rmse=math.sqrt(energy_mse),
         force_mae=float(np.mean(np.abs(f_all))) if f_all.size else 0.0,
@@ -127,6 +132,8 @@ class Loop:
 
         self.model, self.training, self.validation, self.settings = model, training, validation, settings
         self.force_rms, self.seed, self.device, self.key = force_rms, seed, device, key
+        # Over the whole set, not the batch: within a batch of certified frames alone, weights would cancel.
+        self.mean_weight = mean_force_weight(training)
         self.warmup = settings.warmup_epochs if warm else 0
         self.ema = EMAWeights(model, decay=settings.ema_decay)
         self.ema.update_parameters(model)
@@ -194,10 +201,10 @@ class Loop:
         self.model.train()
         for start in range(0, len(order), s.batch_size):
             batch = to_device(collate([self.training[i] for i in order[start : start + s.batch_size]]), self.device)
-            energy, force = residuals(self.model, batch, for_training=True)
+            energy, force, weight = residuals(self.model, batch, for_training=True)
             loss = s.energy_weight * energy.square().mean()
             if force.numel():
-                loss = loss + s.force_weight * force.square().mean()
+                loss = loss + s.force_weight * (weight * force.square()).mean() / self.mean_weight
             loss = loss / self.force_rms**2
             value = float(loss.detach())
             if not math.isfinite(value):

@@ -12,7 +12,9 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from clusterflow.core.data import FloatArray, Prediction
 from clusterflow.errors import InputError
-from clusterflow.train import dataset, nequip_model
+from clusterflow.physics.hessian import matrix, row_atoms
+from clusterflow.physics.sparse_hessian import strict_reach
+from clusterflow.train import dataset, nequip_hessian, nequip_model
 from clusterflow.train.nequip_forward import (
     energies_only,
     energy_and_gradient,
@@ -79,8 +81,8 @@ class NequIPPotential:
 
     @property
     def reach(self) -> float:
-        """layers * cutoff, Å."""
-        return self._config.settings.reach
+        """2 * layers * cutoff, Å: two atoms within the energy reach of a third couple."""
+        return strict_reach(self._config.settings.layers, self._config.settings.r_max)
 
     @property
     def model_id(self) -> str:
@@ -131,6 +133,43 @@ class NequIPPotential:
             self._seen.clear()
             prediction = self._predict_one(atoms)
             return prediction, self._take_features()
+
+    def hessian_rows(
+        self, atoms: Atoms, indices: Sequence[int] | None = None, *, chunk: int | None = None
+    ) -> FloatArray:
+        """(k, 3, n, 3) eV/Å²: exact rows d²E/dx(indices[k]) dx(j); None means all atoms. Load the potential in float64.
+
+        The cost depends on how many atoms are within 2 · layers hops of those of the rows, not on the size of the cell.
+        ``chunk``: rows at once; None chooses by the free memory. Raises as `predict`, InputError for a wrong index, and
+        ScienceError where not even one row fits into memory.
+        """
+        rows = row_atoms(atoms, indices)
+        with nequip_model.cpu_threads(self._threads):
+            try:
+                return nequip_hessian.hessian_rows(
+                    self._model, self._graph(atoms), rows, self._config.settings.layers, chunk=chunk
+                )
+            finally:
+                self._seen.clear()
+
+    def hessian_vector(self, atoms: Atoms, vectors: FloatArray, *, chunk: int | None = None) -> FloatArray:
+        """(k, n, 3): the Hessian times each of the displacements (k, n, 3), eV/Å² times their unit; raises as
+        `hessian_rows`, and InputError for vectors of another shape. Give many at once: they share the preparation."""
+        vectors = np.asarray(vectors, dtype=np.float64)
+        if vectors.ndim != 3 or vectors.shape[1:] != (len(atoms), 3):
+            raise InputError(
+                f"Displacements of {len(atoms)} atoms have the shape (k, {len(atoms)}, 3), not {vectors.shape}.",
+                todo="For a single one give vector[None].",
+            )
+        with nequip_model.cpu_threads(self._threads):
+            try:
+                return nequip_hessian.hessian_products(self._model, self._graph(atoms), vectors, chunk=chunk)
+            finally:
+                self._seen.clear()
+
+    def hessian(self, atoms: Atoms, *, chunk: int | None = None) -> FloatArray:
+        """(3n, 3n) eV/Å², symmetric, atom by atom; raises as `hessian_rows`."""
+        return matrix(self.hessian_rows(atoms, chunk=chunk))
 
     def calculator(self) -> NequIPCalculator:
         """A new ASE calculator: energy, free_energy, forces and, for periodic frames, stress."""

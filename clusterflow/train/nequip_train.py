@@ -114,7 +114,8 @@ class NequIPTrainer:
 
         def fingerprint(atoms: Atoms) -> str:
             energy, forces = dataset.labels(atoms)
-            return digest(content_hash(atoms), repr(energy), forces.tobytes())
+            weights = core_mask.certificate_weights(atoms).tobytes() if self.settings.certificate_weights else b""
+            return digest(content_hash(atoms), repr(energy), forces.tobytes(), weights)
 
         settings = self.settings.to_json()
         return digest(
@@ -143,8 +144,13 @@ class NequIPTrainer:
             nequip_model.load_weights(model, nequip_model.read_weights(start, config), where=str(start))
         model = model.to(device)
         cutoff, rms = self.model.r_max, config.statistics.force_rms
-        train_graphs = [dataset.labelled_graph(a, self.elements, cutoff) for a in training]
-        val_graphs = [dataset.labelled_graph(a, self.elements, cutoff) for a in validation]
+        weighted = settings.certificate_weights
+        train_graphs = [
+            dataset.labelled_graph(a, self.elements, cutoff, certificate_weights=weighted) for a in training
+        ]
+        val_graphs = [
+            dataset.labelled_graph(a, self.elements, cutoff, certificate_weights=weighted) for a in validation
+        ]
         history: dict[str, Any] = {"key": key, "seed": seed, "warm_start": start is not None, "device": device}
         if start is not None:
             errors = evaluate(model, val_graphs, settings, force_rms=rms, device=device)

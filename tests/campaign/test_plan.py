@@ -213,6 +213,33 @@ def test_harmless_edits_of_a_finished_campaign_repeat_nothing_but_the_package(ch
     assert before <= keys_of(snapshot)
 
 
+@pytest.mark.parametrize("before", [{"iterations": 2}, {"iterations": 2, "labels": 90}])
+def test_a_certified_campaign_may_be_given_more_labels(before: dict[str, int]) -> None:
+    snapshot = Snapshot()
+    certified = {"extract": {"kind": "certified"}}
+    finish(campaign(stop=before, **certified), snapshot)
+    _, order = finish(campaign(stop={"iterations": 2, "labels": 120}, **certified), snapshot)
+    assert set(order) <= {"export"}
+
+
+def test_a_larger_fragment_goes_where_the_one_goes_that_it_confirms() -> None:
+    snapshot = Snapshot()
+    finish(campaign(extract={"kind": "certified"}, stop={"iterations": 3}), snapshot)
+    pairs = [
+        (f["label_key"], f["confirms"])
+        for o in snapshot.outcomes.values()
+        if o.kind == "acquire"
+        for f in o.summary["fragments"]
+        if "confirms" in f
+    ]
+    held = {
+        k: s for n, v in snapshot.decisions.items() if n.startswith("split/") for s in v if s != "source" for k in v[s]
+    }
+    assert len(pairs) == 9
+    assert all(held[large] == held[small] for large, small in pairs)
+    assert {held[small] for _, small in pairs} == {"train", "validation"}
+
+
 def test_more_walkers_and_longer_walks_count_from_the_next_iteration_on() -> None:
     snapshot = Snapshot()
     finish(campaign(), snapshot)

@@ -72,6 +72,41 @@ def test_mistakes(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("extract", "words", "absent"),
+    [
+        ("{mantle: anchors}", ["extract.mantle", "`mantle: {node: anchors, linker: anchors}`"], "dictionary"),
+        ("{mantle: }", ["`mantle: {node: neighbours, linker: neighbours}`"], "dictionary"),
+        ("{mantle: {nodes: none}}", ["unknown key 'nodes'; did you mean 'node'?", "node, linker, molecule"], "'none'"),
+        ("{kind: certified, mantle: {node: none}}", ["unknown key 'mantle'; it goes under `start:`"], "did you mean"),
+        ("{kind: certified, caps: {}}", ["unknown key 'caps'; it goes under `start:`"], "did you mean"),
+        ("{kind: certified, cuts: []}", ["unknown key 'cuts'; it goes under `start:`"], "did you mean"),
+        ("{kind: certified, max_cost: 2}", ["unknown key 'max_cost'; it goes under `start:`"], "did you mean"),
+        ("{kind: certified, open_shell: flag}", ["unknown key 'open_shell'; it goes under `start:`"], "did you mean"),
+        ("{kind: certified, max_atom: 9}", ["unknown key 'max_atom'; did you mean 'max_atoms'?"], "goes under"),
+        ("{kind: certified, tolerance: 100}", ["write '100 meV/Å' or '100 eV/Å'"], "if you mean"),
+        ("{caps: {carboxylate: CH3}}", ["extract.caps", "'carboxylate' is no name of a cut", "'carboxylate C-C'?",
+                                        "metal-O, "], "is not possible"),
+        ("{caps: {mine: CH3}, cuts: [{name: ours, between: [C, N], cost: 2}]}", ["'mine'", "cuts: ours, "], "possible"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_extract(tmp_path: Path, extract: str, words: list[str], absent: str) -> None:
+    path = write(tmp_path, f"{GOOD}extract:\n  {extract}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_campaign(path)
+    text = str(caught.value)
+    for word in ["line 12", *words]:
+        assert word in text
+    assert absent not in text
+
+
+def test_caps_of_cuts_in_the_table_and_of_new_ones(tmp_path: Path) -> None:
+    cuts = "cuts: [{name: ours, between: [C, N], cost: 2}]"
+    config = load_campaign(write(tmp_path, f"{GOOD}extract: {{caps: {{ours: CH3, metal-O: OH2}}, {cuts}}}\n"))
+    assert config.extract.caps == {"ours": "CH3", "metal-O": "OH2"}  # type: ignore[union-attr]
+    assert Campaign.model_validate(to_json(config)) == config
+
+
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match=r"Did you mean .*campaign\.yaml"):

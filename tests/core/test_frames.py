@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from clusterflow.core.frames import (
     fragment_to_atoms,
     read_frames,
     read_optional_frames,
+    unordered_hash,
     with_label,
     write_frames,
 )
@@ -122,3 +124,15 @@ def test_errors_survive_pickling(kind: type[Exception]) -> None:
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - the round trip through a worker is what is tested
     assert type(again) is kind
     assert str(again) == "7 atoms overlap\n  where: frame 3\n  next:  Relax it."
+
+
+def test_the_unordered_hash_knows_a_set_of_atoms_and_nothing_else():
+    atoms = molecule("CH3OH")
+    order = np.random.default_rng(0).permutation(len(atoms))
+    assert unordered_hash(atoms) == unordered_hash(atoms[order])
+    moved = atoms.copy()
+    moved.positions[0, 0] += 1e-6
+    assert unordered_hash(moved) != unordered_hash(atoms)
+    other = atoms.copy()
+    other.symbols[0] = "Si"
+    assert unordered_hash(other) != unordered_hash(atoms)

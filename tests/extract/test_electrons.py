@@ -12,7 +12,7 @@ from ase.collections import g2
 from ase.io import read
 
 from clusterflow.errors import ExtractionError
-from clusterflow.extract.electrons import count_electrons, open_shell_metals, unsaturated
+from clusterflow.extract.electrons import count_electrons, electrons, open_shell_metals, pairing, unsaturated
 from clusterflow.physics.bonds import BondGraph, bond_graph
 
 STRUCTURES = Path(__file__).parents[2] / "configs" / "structures"
@@ -133,3 +133,98 @@ def test_open_shells() -> None:
 def test_unknown_oxidation_state() -> None:
     with pytest.raises(ExtractionError, match="oxidation state of Os is not known"):
         count_electrons(Atoms("Os"), bond_graph(Atoms("Os")))
+
+
+def porphyrin(metal: str) -> tuple[Atoms, BondGraph]:
+    """A metal porphine C20H12N4M as a graph: M, four N, eight alpha, eight beta, four meso carbons, twelve H."""
+    nitrogen = range(1, 5)
+    alpha = {n: (5 + 2 * k, 6 + 2 * k) for k, n in enumerate(nitrogen)}
+    beta = {n: (13 + 2 * k, 14 + 2 * k) for k, n in enumerate(nitrogen)}
+    bonds = []
+    for k, n in enumerate(nitrogen):
+        (a, b), (c, d) = alpha[n], beta[n]
+        bonds += [(0, n), (n, a), (n, b), (a, c), (b, d), (c, d), (c, 25 + 2 * k), (d, 26 + 2 * k)]
+        following = alpha[1 + (k + 1) % 4][0]
+        bonds += [(b, 21 + k), (21 + k, following), (21 + k, 33 + k)]
+    return topology(f"{metal}N4C20H12", bonds)
+
+
+@pytest.mark.parametrize(("metal", "charge", "spins"), [("Zn", 0, (0,)), ("Zr", 2, (0,)), ("Fe", 1, (1, 3, 5))])
+def test_a_porphyrin_is_a_dianion(metal: str, charge: int, spins: tuple[int, ...]) -> None:
+    atoms, graph = porphyrin(metal)
+    found = electrons(atoms, graph)
+    assert (found.charge, found.to_try) == (charge, spins)
+    charges = np.array(pairing(atoms, graph).charges)
+    assert sorted(charges[1:5]) == [-1, -1, 0, 0]
+    assert not charges[5:].any()
+    opposite = [k for k in range(4) if charges[1 + k]]
+    assert opposite in ([0, 2], [1, 3])
+
+
+IMIDAZOLE = [(0, 1), (1, 3), (3, 2), (2, 4), (4, 0), (0, 5), (1, 6), (2, 7)]  # C0 C1 C2 N3 N4 H5 H6 H7
+
+
+@pytest.mark.parametrize(
+    ("symbols", "bonds", "bare", "charge"),
+    [
+        ("C3N2H3", IMIDAZOLE, [3, 4], -1),
+        ("C3N2H4", [*IMIDAZOLE, (3, 8)], [4], 0),
+        ("C3N2H3Zn", [*IMIDAZOLE, (3, 8)], [4], 1),
+        ("C5NH5", [(k, (k + 1) % 6) for k in range(6)] + [(k, 6 + k) for k in range(5)], [5], 0),  # pyridine
+        ("C6OH5", [*RING, (0, 6), *[(k, 6 + k) for k in range(1, 6)]], [6], -1),  # phenolate
+        ("COOH", [(0, 1), (0, 2), (0, 3)], [1, 2], -1),  # formate
+        ("OH", [(0, 1)], [0], -1),
+    ],
+    ids=["imidazolate", "imidazole", "imidazolate on Zn", "pyridine", "phenolate", "formate", "hydroxide"],
+)
+def test_donors_that_lost_their_metal(symbols: str, bonds: list[tuple[int, int]], bare: list[int], charge: int) -> None:
+    atoms, graph = topology(symbols, bonds)
+    assert count_electrons(atoms, graph, bare)[0] == charge
+    if charge < 0:
+        assert unsaturated(atoms, graph)  # not known to be donors, they dangle
+
+
+@pytest.mark.parametrize(
+    ("symbols", "bonds", "charge"),
+    [
+        ("NO3", [(0, 1), (0, 2), (0, 3)], -1),
+        ("ClO4", [(0, k) for k in range(1, 5)], -1),
+        ("SO4", [(0, k) for k in range(1, 5)], -2),
+        ("PO4", [(0, k) for k in range(1, 5)], -3),
+        ("PF6", [(0, k) for k in range(1, 7)], -1),
+        ("SiF6", [(0, k) for k in range(1, 7)], -2),
+        ("NaCl", [], 0),
+        ("OH3", [(0, 1), (0, 2), (0, 3)], 1),
+        # AlO4 of a zeolite, and with a proton on one of its bridges.
+        ("AlO4Si4H12", [(0, k) for k in range(1, 5)] + [(k, k + 4) for k in range(1, 5)]
+         + [(5 + k // 3, 9 + k) for k in range(12)], -1),
+        ("AlO4Si4H13", [(0, k) for k in range(1, 5)] + [(k, k + 4) for k in range(1, 5)]
+         + [(5 + k // 3, 9 + k) for k in range(12)] + [(1, 21)], 0),
+    ],
+    ids=["nitrate", "perchlorate", "sulfate", "phosphate", "PF6", "SiF6", "ions", "hydronium", "Al-zeolite", "acid"],
+)  # fmt: skip
+def test_ions_and_zeolites(symbols: str, bonds: list[tuple[int, int]], charge: int) -> None:
+    atoms = Atoms(symbols)
+    if bonds:
+        atoms, graph = topology(symbols, bonds)
+    else:
+        none = np.zeros(0, dtype=np.int64)
+        graph = BondGraph(len(atoms), none, none, np.zeros((0, 3), dtype=np.int64), np.zeros(0))
+    assert count_electrons(atoms, graph) == (charge, 0)
+
+
+def test_an_acid_on_a_metal_by_its_carbonyl_is_neutral() -> None:
+    """Not the quinoid dianion, which would be a Kekulé structure too."""
+    ring = [(k, (k + 1) % 6) for k in range(6)]
+    acid = [(0, 6), (6, 8), (6, 9), (3, 7), (7, 10), (7, 11)]  # two COOH on carbons 0 and 3
+    protons = [(9, 12), (11, 13)]
+    metals = [(8, 18), (10, 19)]
+    hydrogens = [(1, 14), (2, 15), (4, 16), (5, 17)]
+    atoms, graph = topology("C8O4H6Zn2", [*ring, *acid, *protons, *metals, *hydrogens])
+    assert count_electrons(atoms, graph) == (4, 0)
+
+
+def test_spins_to_try() -> None:
+    pair, graph = topology("Cu2OH2", [(0, 2), (1, 2), (2, 3), (2, 4)])
+    found = electrons(pair, graph)
+    assert (found.charge, found.spin, found.to_try) == (4, 2, (0, 2))

@@ -19,6 +19,7 @@ from clusterflow.core.frames import content_hash, formula, fragment_from_atoms, 
 from clusterflow.errors import ExtractionError, InputError
 from clusterflow.extract.electrons import count_electrons, unsaturated
 from clusterflow.extract.rules import BuildingBlockRule, WholeStructure
+from clusterflow.extract.termination import Caps
 from clusterflow.physics.bonds import bond_graph
 from clusterflow.physics.building_blocks import find_blocks
 from clusterflow.selection.duplicates import fingerprint, same_fragment
@@ -260,7 +261,13 @@ def test_names_are_complete_and_equal_for_equal_settings() -> None:
         BuildingBlockRule(2.0),
         BuildingBlockRule(max_atoms=200),
         BuildingBlockRule(min_distance_factor=0.6),
+        BuildingBlockRule("linkers"),
+        BuildingBlockRule(core="sites"),
+        BuildingBlockRule(open_shell="flag"),
+        BuildingBlockRule(caps=Caps({"carboxylate C-C": "CH3"})),
+        BuildingBlockRule(caps=Caps(lengths={"C(sp3)": 1.1})),
         WholeStructure(),
+        WholeStructure(open_shell="flag"),
     ]
     assert len({rule.name for rule in different}) == len(different)
     assert pickle.loads(pickle.dumps(BuildingBlockRule(QUICK))).name == BuildingBlockRule(QUICK).name  # noqa: S301
@@ -276,6 +283,8 @@ def test_names_are_complete_and_equal_for_equal_settings() -> None:
         ({"mantle": float("inf")}, "makes no sense"),
         ({"min_distance_factor": 0.0}, "not between 0 and 1"),
         ({"max_atoms": 0}, "allows no fragment"),
+        ({"core": "blocks"}, "Did you mean 'block'"),
+        ({"open_shell": "flags"}, "Did you mean 'flag'"),
     ],
 )
 def test_impossible_settings(settings_: dict[str, object], message: str) -> None:
@@ -331,6 +340,52 @@ def test_open_shells_are_refused() -> None:
         BuildingBlockRule("none").extract(atoms, [Site("f", 0)])
 
 
+def test_open_shells_are_flagged_where_the_user_says_so() -> None:
+    atoms = structure("MOF-5_primitive").copy()
+    atoms.numbers[atoms.numbers == 30] = 27
+    fragment = BuildingBlockRule("none", open_shell="flag").extract(atoms, [Site("f", 0)])
+    assert (fragment.charge, fragment.spin) == (0, 12)
+    assert fragment.spins_to_try == (0, 2, 4, 6, 8, 10, 12)
+    back = fragment_from_atoms(fragment_to_atoms(fragment))
+    assert back.spins_to_try == fragment.spins_to_try
+    closed = BuildingBlockRule("none").extract(structure("MOF-5_primitive"), [Site("f", 0)])
+    assert closed.spins_to_try == (0,)
+    whole = WholeStructure(open_shell="flag").extract(atoms, [Site("f", 0)])
+    assert (whole.spin, whole.spins_to_try[-1]) == (24, 24)
+    with pytest.raises(ExtractionError, match="open_shell: flag"):
+        WholeStructure().extract(atoms, [Site("f", 0)])
+
+
+def test_sites_alone_can_be_the_core() -> None:
+    atoms = structure("UiO-66_primitive")
+    zirconium = np.flatnonzero(atoms.numbers == 40)[:2].tolist()
+    sites = [Site("f", int(k)) for k in zirconium]
+    fragment = BuildingBlockRule("none", core="sites").extract(atoms, sites)
+    block = BuildingBlockRule("none").extract(atoms, sites)
+    assert fragment.parent[fragment.core].tolist() == zirconium
+    assert fragment.core.tolist() == [True, True] + [False] * 64
+    assert fragment.kind == block.kind
+    assert fingerprint(fragment.atoms).matches(fingerprint(block.atoms), tolerance=1e-9)
+
+
+def test_linkers_of_a_node_end_in_acids() -> None:
+    """Twelve C6H4–COOH on the node of UiO-66: each has one proton, and the inner part is that of "neighbours"."""
+    atoms = perturb(structure("UiO-66_primitive"), displacement=0.05, strain=0.0, rng=np.random.default_rng(4))
+    zirconium = int(np.flatnonzero(atoms.numbers == 40)[0])
+    rings, linkers = (BuildingBlockRule(m).extract(atoms, [Site("f", zirconium)]) for m in ("neighbours", "linkers"))
+    assert formula(linkers.atoms) == "C96H64O56Zr6"
+    check(linkers, atoms)
+    inner = rings.parent >= 0
+    np.testing.assert_allclose(linkers.atoms.positions[: inner.sum()], rings.atoms.positions[inner], atol=1e-9)
+    graph = bond_graph(linkers.atoms)
+    acidic = [h for h in np.flatnonzero(linkers.parent < 0) if linkers.atoms.numbers[graph.neighbours(int(h))] == [8]]
+    assert len(acidic) == 12
+    # A linker as the core has nodes around it, which end in formates with either mantle.
+    ring = int(find_blocks(atoms).members(find_blocks(atoms).kinds.index("linker"))[0])
+    both = [BuildingBlockRule(m).extract(atoms, [Site("f", ring)]) for m in ("neighbours", "linkers")]
+    assert same_fragment(*both, tolerance=1e-9)
+
+
 def test_a_frame_that_fell_apart_is_one_failed_extraction() -> None:
     atoms = structure("MOF-5_primitive").copy()
     atoms.set_cell(atoms.cell.array * 1.5)
@@ -351,6 +406,15 @@ def test_cutting_a_fragment_again_gives_the_same() -> None:
     first = BuildingBlockRule().extract(structure("MOF-5_primitive"), [Site("f", 0)])
     again = BuildingBlockRule().extract(first.atoms, [Site("g", 0)])
     assert fingerprint(first.atoms).matches(fingerprint(again.atoms), tolerance=1e-6)
+
+
+def test_a_metal_is_whole_or_nothing() -> None:
+    from ase.build import bulk
+
+    copper = WholeStructure().extract(bulk("Cu", cubic=True), [Site("f", 0)])
+    assert (copper.charge, copper.spin, copper.kind) == (0, 0, "periodic:Cu4")
+    with pytest.raises(ExtractionError, match="spin state of Fe"):
+        WholeStructure().extract(bulk("Fe", cubic=True), [Site("f", 0)])
 
 
 def test_whole_structures_keep_cell_and_charge() -> None:

@@ -5,7 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from clusterflow.label.cost import all_electrons, estimate_seconds
+from clusterflow.errors import InputError
+from clusterflow.label.cost import all_electrons, estimate_seconds, fit_cost
 from clusterflow.physics.electrons import valence_electrons
 
 
@@ -44,3 +45,29 @@ def test_more_of_anything_costs_more():
     assert estimate_seconds(water, vacuum=6.0) > estimate_seconds(water)
     cell = bulk("Cu", cubic=True)
     assert estimate_seconds(cell.repeat(2)) > estimate_seconds(cell)
+
+
+def test_a_fitted_cost_model_finds_the_law_behind_the_timings():
+    rng = np.random.default_rng(0)
+    electrons = rng.uniform(30, 900, 60)
+    seconds = 2e-4 * electrons**2.6 * np.exp(rng.normal(0.0, 0.2, 60))
+    model = fit_cost(electrons.tolist(), seconds.tolist())
+    assert model.exponent == pytest.approx(2.6, abs=0.1)
+    assert model.scatter == pytest.approx(0.2, abs=0.06)
+    water = molecule("H2O")
+    assert model.seconds(water) == pytest.approx(2e-4 * 8**2.6, rel=0.5)
+
+
+def test_few_timings_move_the_level_and_leave_the_exponent_to_the_prior():
+    model = fit_cost([100.0], [1000.0])
+    assert model.exponent == pytest.approx(2.2)
+    assert model.seconds(Atoms("C25")) == pytest.approx(1000.0, rel=0.05)
+    assert fit_cost([], []).exponent == pytest.approx(2.2)
+    assert fit_cost([], []).seconds(Atoms("C6H6")) < fit_cost([], []).seconds(Atoms("C12H10"))
+
+
+def test_timings_that_are_none_are_refused():
+    with pytest.raises(InputError, match="positive number"):
+        fit_cost([100.0, 200.0], [10.0])
+    with pytest.raises(InputError, match="positive number"):
+        fit_cost([100.0], [0.0])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterflow.errors import StructureError
-from clusterflow.physics.bonds import bond_graph, check_distances
+from clusterflow.physics.bonds import FORM, HOLD, BondGraph, bond_graph, bond_limits, check_distances
 
 STRUCTURES = Path(__file__).parents[2] / "configs" / "structures"
 
@@ -153,3 +153,97 @@ def test_empty_and_single_atoms_have_no_bonds() -> None:
     assert bond_graph(Atoms()).n_atoms == 0
     assert len(bond_graph(Atoms("Zn")).i) == 0
     check_distances(Atoms("Zn"))
+
+
+def zinc_oxygen(distance: float) -> Atoms:
+    return Atoms("ZnO", positions=[[0, 0, 0], [distance, 0, 0]])
+
+
+def test_a_bond_that_vibrates_across_its_limit_does_not_flicker() -> None:
+    limit = float(bond_limits(np.array([30]), np.array([8]))[0])
+    lengths = limit * (1.0 + 0.08 * np.sin(np.linspace(0.0, 6 * np.pi, 40)))
+    without = [len(bond_graph(zinc_oxygen(d)).i) for d in lengths]
+    assert len(set(without)) == 2
+    for start, bonds in ((0.9 * limit, 2), (1.05 * limit, 0)):
+        graph = bond_graph(zinc_oxygen(start))
+        seen = []
+        for d in np.maximum(lengths, 0.96 * limit):
+            graph = bond_graph(zinc_oxygen(d), graph)
+            seen.append(len(graph.i))
+        assert set(seen) == {bonds}
+
+
+def test_bonds_break_and_form_beyond_both_limits() -> None:
+    limit = float(bond_limits(np.array([30]), np.array([8]))[0])
+    bound, free = bond_graph(zinc_oxygen(0.9 * limit)), bond_graph(zinc_oxygen(2 * limit))
+    for factor, kept, formed in ((FORM - 0.01, 2, 2), (1.0, 2, 0), (HOLD - 0.01, 2, 0), (HOLD + 0.01, 0, 0)):
+        assert len(bond_graph(zinc_oxygen(factor * limit), bound).i) == kept
+        assert len(bond_graph(zinc_oxygen(factor * limit), free).i) == formed
+
+
+def test_a_shared_proton_stays_until_it_is_clearly_over() -> None:
+    def at(x: float) -> Atoms:
+        return Atoms("OHO", positions=[[0, 0, 0], [x, 0, 0], [2.4, 0, 0]])
+
+    graph = bond_graph(at(1.0))
+    for x in (1.15, 1.25):  # beyond the middle, 1.2 Å, it has not changed sides yet
+        graph = bond_graph(at(x), graph)
+        assert graph.neighbours(1).tolist() == [0]
+    graph = bond_graph(at(1.4), graph)
+    assert graph.neighbours(1).tolist() == [2]
+    graph = bond_graph(at(1.15), graph)
+    assert graph.neighbours(1).tolist() == [2]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_previous_frame_may_be_wrapped_otherwise(name: str) -> None:
+    """With hysteresis a hot trajectory keeps the bonds of the crystal, metal–O too, however its atoms are wrapped."""
+    atoms = read(STRUCTURES / f"{name}.extxyz")
+    start = bond_graph(atoms)
+    rng = np.random.default_rng(3)
+    graph = start
+    for _ in range(3):
+        frame = atoms.copy()
+        frame.positions += rng.normal(0.0, 0.06, size=frame.positions.shape) + rng.uniform(0, 9, size=3)
+        frame.wrap()
+        graph = bond_graph(frame, graph)
+        assert Counter(zip(graph.i.tolist(), graph.j.tolist(), strict=True)) == Counter(
+            zip(start.i.tolist(), start.j.tolist(), strict=True)
+        )
+        vectors = frame.positions[graph.j] + graph.shift @ frame.cell.array - frame.positions[graph.i]
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(graph.distance)
+
+
+def test_a_small_cell_keeps_the_number_of_its_bonds() -> None:
+    """One atom bonded to its own images: pairs are told apart by their lengths."""
+    chain = Atoms("C", positions=[[0.2, 0, 0]], cell=[1.5, 9, 9], pbc=True)
+    graph = bond_graph(chain)
+    chain.set_cell([1.6, 9, 9], scale_atoms=True)
+    assert len(bond_graph(chain, graph).i) == len(graph.i) == 2
+
+
+def test_the_previous_graph_must_have_the_same_atoms() -> None:
+    with pytest.raises(StructureError, match="previous frame has 2 atoms, this one 3"):
+        bond_graph(Atoms("OHO", positions=[[0, 0, 0], [1, 0, 0], [2, 0, 0]]), bond_graph(zinc_oxygen(2.0)))
+
+
+def test_a_metal_is_not_bonded_to_what_its_donor_carries() -> None:
+    """V–O–P at 140°: vanadium and phosphorus are 3.2 Å apart, closer than 1.3 sums of radii."""
+    angle = np.deg2rad(140.0)
+    atoms = Atoms("VOP", positions=[[1.95, 0, 0], [0, 0, 0], [1.53 * np.cos(angle), 1.53 * np.sin(angle), 0]])
+    assert pairs(atoms) == {("O", "V"): 1, ("O", "P"): 1}
+    phosphine = Atoms("VP", positions=[[0, 0, 0], [2.5, 0, 0]])
+    assert pairs(phosphine) == {("P", "V"): 1}
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_reverse_and_once_are_consistent(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    atoms = Atoms("C6", positions=rng.uniform(0, 3, size=(6, 3)), cell=[3.0, 3.0, 3.0], pbc=True)
+    graph: BondGraph = bond_graph(atoms)
+    back = graph.reverse
+    assert np.array_equal(back[back], np.arange(len(back)))
+    assert np.array_equal(graph.i[back], graph.j)
+    assert np.array_equal(graph.shift[back], -graph.shift)
+    assert 2 * graph.once.sum() == len(graph.i)

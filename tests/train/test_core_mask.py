@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.core import keys
+from clusterflow.core.data import Certificate, Fragment
+from clusterflow.core.frames import fragment_to_atoms
 from clusterflow.errors import InputError
-from clusterflow.train.core_mask import core_atoms, mask_forces
+from clusterflow.train.core_mask import certificate_weights, core_atoms, mask_forces
 
 
 @pytest.fixture
@@ -37,3 +42,28 @@ def test_unknown_regions_and_empty_cores_are_refused(fragment):
     fragment.set_array(keys.REGION, np.array(["mantle"] * 6))
     with pytest.raises(InputError, match="no core atom"):
         mask_forces([fragment])
+
+
+def test_certificates_weight_forces_by_their_bounds():
+    atoms = Atoms("H4", positions=np.eye(4, 3))
+    np.testing.assert_array_equal(certificate_weights(atoms), np.ones(4))
+    certificate = Certificate(
+        bound=np.array([0.0, 0.1, 0.3, np.inf]),
+        estimate=np.array([0.0, 0.05, 0.1, np.inf]),
+        tolerance=0.1,
+        confidence=0.95,
+        confirmations=30,
+        method="test",
+        passed=True,
+        required=np.array([True, True, False, False]),
+        indicators=np.zeros((4, 2)),
+        environments=("H()",) * 4,
+    )
+    fragment = Fragment(
+        atoms, np.array([True, True, False, False]), np.array([0, 1, 2, -1]), (), "test", 0, 0, certificate=certificate
+    )
+    weights = certificate_weights(fragment_to_atoms(fragment))
+    np.testing.assert_allclose(weights, [1.0, 0.5, 0.1, 0.0])
+    unsure = replace(certificate, bound=np.full(4, np.inf), confidence=0.0, passed=False)
+    weights = certificate_weights(fragment_to_atoms(replace(fragment, certificate=unsure)))
+    np.testing.assert_allclose(weights, [1.0, 0.5, 0.2, 0.0])

@@ -138,3 +138,20 @@ def test_blown_up_and_cell_less_frames_are_refused():
         dataset.neighbours(water, 4.0)
     with pytest.raises(StructureError, match="no cell vector"):
         dataset.neighbours(Atoms("H2", [[0, 0, 0], [0, 0, 1]], pbc=True), 4.0)
+
+
+def test_the_mean_weight_is_over_all_labelled_components():
+    import torch
+    from nequip.data import AtomicDataDict as Key
+
+    from clusterflow.train.dataset import FORCE_WEIGHT, mean_force_weight
+
+    def graph(weights, masked=()):
+        forces = torch.zeros((len(weights), 3), dtype=torch.float64)
+        forces[list(masked)] = float("nan")
+        return {Key.FORCE_KEY: forces, FORCE_WEIGHT: torch.tensor(weights, dtype=torch.float64)}
+
+    assert mean_force_weight([graph([1.0, 1.0]), graph([1.0])]) == 1.0
+    assert mean_force_weight([graph([0.5, 0.1]), graph([0.0])]) == pytest.approx(0.2)
+    assert mean_force_weight([graph([0.5, 0.1], masked=[1])]) == 0.5
+    assert mean_force_weight([graph([0.0])]) == 1.0

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, IntArray, Prediction
+from clusterflow.core.frames import certificate_from_atoms
 from clusterflow.evaluate.metrics import reference_energy, reference_forces
 from clusterflow.evaluate.report.data import FeatureMap, FragmentView, Histogram, NoveltyHistograms, Pairs, Parity
 
@@ -224,7 +225,20 @@ def fragment_view(
         status=status,
         label_seconds=label_seconds,
         novelty=novelty if novelty is not None and np.isfinite(novelty) else None,
+        certificate=_claim(atoms),
     )
+
+
+def _claim(atoms: Atoms) -> str:
+    """What the certificate of a fragment says, in words."""
+    certificate = certificate_from_atoms(atoms)
+    if certificate is None:
+        return ""
+    if certificate.confidence == 0.0:
+        return f"about {1000.0 * float(certificate.estimate[certificate.required].max()):.0f} meV/Å, not confirmed yet"
+    worst = 1000.0 * float(certificate.bound[certificate.required].max())
+    claim = f"≤ {worst:.0f} meV/Å ({certificate.confidence:.0%})"
+    return claim if certificate.passed else f"{claim}: not certified"
 
 
 def _xyz(position: FloatArray) -> tuple[float, float, float]:

@@ -143,7 +143,8 @@ class WalkerRow:
 @dataclass(frozen=True, slots=True)
 class FragmentView:
     """A fragment for the gallery. ``positions`` (n, 3) in Å; ``regions`` (n,) "core", "mantle" or "termination";
-    ``bonds`` pairs of indices; ``status`` such as "labelled", "failed", "in work"."""
+    ``bonds`` pairs of indices; ``status`` such as "labelled", "failed", "in work"; ``certificate`` what is claimed
+    about its force errors, in words, "" without one."""
 
     name: str
     symbols: tuple[str, ...]
@@ -159,6 +160,7 @@ class FragmentView:
     status: str = ""
     label_seconds: float | None = None
     novelty: float | None = None
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,18 +51,19 @@ def fragments(data: ReportData) -> Section:
             f"{f.charge:+d}".replace("-", "−") if f.charge else "0",
             f.spin,
             fixed(f.novelty),
+            f.certificate or None,
             duration(f.label_seconds) if f.label_seconds is not None else None,
         )
         for f in data.fragments
     ]
     head = ("iteration", "fragment", "status", "system", "core block", "formula", "atoms (core)", "charge [e]",
-            "unpaired electrons", "novelty", "label time")  # fmt: skip
+            "unpaired electrons", "novelty", "core force errors", "label time")  # fmt: skip
     payload = json.dumps([_payload(f) for f in kept], separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     script = f'<script type="application/json" id="fragments-data">{_script_safe(payload)}</script>'
     return Section(
         "fragments",
         "Fragments",
-        viewer + cut + table(head, rows, numeric=(0, 6, 7, 8, 9, 10), caption="Fragments") + script,
+        viewer + cut + table(head, rows, numeric=(0, 6, 7, 8, 9, 11), caption="Fragments") + script,
     )
 
 
