@@ -27,6 +27,9 @@ class Limits(Section):
     """Largest change of potential energy per atom between two checks."""
     volume_ratio: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest volume, relative to the start."""
+    bonds: Literal["kept", "free"] = "kept"
+    """Whether a walk ends when a bond of its start breaks (stretched by about half). Take `free` for melts and
+    reactions."""
     check_interval: int = Field(10, ge=1)
     """MD steps between checks."""
 
@@ -41,6 +44,7 @@ class Limits(Section):
             max_force=self.max_force,
             energy_jump=self.energy_jump,
             volume_ratio=self.volume_ratio,
+            keep_bonds=self.bonds == "kept",
             check_interval=self.check_interval,
         )
 

@@ -186,6 +186,9 @@ class Confirm(Section):
     """The first so many fragments are all confirmed: a bound of 95 % confidence needs 19."""
     share: float = Field(0.1, ge=0, le=1)
     """Of the fragments of every later iteration."""
+    max_atoms: int | None = Field(None, ge=2)
+    """Of a larger fragment; none: twice as many as of the fragments themselves. What no such fragment could confirm is
+    not certified."""
 
 
 class Certified(Section):
@@ -232,6 +235,7 @@ class Certified(Section):
             settings=SearchSettings(
                 max_radius=self.max_radius,
                 max_atoms=self.max_atoms,
+                confirm_atoms=self.confirm.max_atoms,
                 caps=plain.caps,
                 min_distance_factor=plain.min_distance_factor,
                 open_shell=plain.open_shell,

@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
-from clusterflow.core.data import FloatArray, Prediction
+from clusterflow.core.data import FloatArray, IntArray, Prediction
 from clusterflow.errors import InputError
+from clusterflow.physics.bonds import HOLD, bond_graph, bond_limits
 
 
 class BlowUp(Exception):  # noqa: N818 - control flow inside this package, never shown to a user
@@ -39,6 +40,9 @@ class BlowUpLimits:
         Largest change of the potential energy between two checks, eV/atom.
     volume_ratio
         Smallest and largest volume, relative to the start.
+    keep_bonds
+        Whether every bond of the start has to last, up to `clusterflow.physics.bonds.HOLD` × the longest bond of its
+        elements. A young potential tears bonds long before energy or forces tell; what follows is worth no label.
     check_interval
         Steps between two checks. NaN and forces of ten times ``max_force`` are seen at every step.
 
@@ -55,6 +59,7 @@ class BlowUpLimits:
     max_force: float = 30.0
     energy_jump: float = 0.5
     volume_ratio: tuple[float, float] = (0.5, 2.0)
+    keep_bonds: bool = True
     check_interval: int = 10
 
     def __post_init__(self) -> None:
@@ -88,15 +93,57 @@ class BlowUpLimits:
                 )
 
 
+@dataclass(frozen=True)
+class KeptBonds:
+    """Bonds ``i``–``j`` (m,) of a start structure, their vectors in cell vectors (m, 3) (in Å for what is not
+    periodic), and the length in Å at which each has broken."""
+
+    i: IntArray
+    j: IntArray
+    vectors: FloatArray
+    longest: FloatArray
+
+    @classmethod
+    def of(cls, start: Atoms) -> KeptBonds:
+        """All bonds of the structure."""
+        graph = bond_graph(start)
+        i, j = graph.i[graph.once], graph.j[graph.once]
+        cell = start.cell.complete().array if start.pbc.any() else np.eye(3)
+        vectors = start.positions[j] - start.positions[i]
+        if start.pbc.any():
+            vectors = vectors + graph.shift[graph.once] @ start.cell.array
+        numbers = np.asarray(start.numbers, dtype=np.int64)
+        longest = np.maximum(HOLD * bond_limits(numbers[i], numbers[j]), graph.distance[graph.once])
+        return cls(i, j, np.linalg.solve(cell.T, vectors.T).T, longest)
+
+    def broken(self, atoms: Atoms) -> str | None:
+        """The bond that is stretched farthest beyond its limit, in words, or None. Atoms may have been wrapped."""
+        if len(self.i) == 0:
+            return None
+        vectors = atoms.positions[self.j] - atoms.positions[self.i]
+        if atoms.pbc.any():
+            cell = atoms.cell.complete().array
+            scaled = np.linalg.solve(cell.T, vectors.T).T
+            vectors = (scaled - np.round(scaled - self.vectors) * atoms.pbc) @ cell
+        length = np.linalg.norm(vectors, axis=1)
+        worst = int(np.argmax(length / self.longest))
+        if length[worst] <= self.longest[worst]:
+            return None
+        a, b = (f"{atoms.symbols[k]}{k}" for k in (int(self.i[worst]), int(self.j[worst])))
+        return f"the bond {a}–{b} has broken, {length[worst]:.2f} Å (limit {self.longest[worst]:.2f} Å)"
+
+
 @dataclass(frozen=True, slots=True)
 class SaneState:
     """What a check compares with: target temperature in K, number of momentum degrees of freedom, volume of the start
-    in Å³ (None for a system that is not periodic in three directions), energy at the last check in eV."""
+    in Å³ (None for a system that is not periodic in three directions), energy at the last check in eV, the
+    bonds that have to last (None: any may break)."""
 
     target_temperature_K: float
     degrees_of_freedom: int
     start_volume: float | None = None
     last_energy: float | None = None
+    bonds: KeptBonds | None = None
 
 
 def pair_limits(numbers: np.ndarray, limits: BlowUpLimits) -> FloatArray:
@@ -193,4 +240,5 @@ def check_frame(
                 f"the potential energy changed by {jump:.2f} eV/atom within {limits.check_interval} steps "
                 f"(limit {limits.energy_jump:g} eV/atom)"
             )
-    return closest_violation(atoms, limits)
+    broken = None if state.bonds is None else state.bonds.broken(atoms)
+    return broken or closest_violation(atoms, limits)

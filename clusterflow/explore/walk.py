@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from ase.units import fs
 
 from clusterflow.core.data import FloatArray, Prediction, Trajectory
 from clusterflow.errors import ExploreError, InputError
-from clusterflow.explore.stop import BlowUp, BlowUpLimits, SaneState, check_frame, closest_violation
+from clusterflow.explore.stop import BlowUp, BlowUpLimits, KeptBonds, SaneState, check_frame, closest_violation
 from clusterflow.explore.thermodynamics import degrees_of_freedom, internal_pressure, kinetic_temperature
 
 PROGRESS_FILE = "progress.json"
@@ -155,7 +155,8 @@ def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: 
             todo="Check the structure and that the potential was trained on these elements and distances.",
         ) from None
     frames, sane = [_frame(start, now, 0, settings, dof)], None
-    state = SaneState(settings.temperature_K, dof, volume, now.prediction.energy)
+    bonds = KeptBonds.of(start) if limits.keep_bonds else None
+    state = SaneState(settings.temperature_K, dof, volume, now.prediction.energy, bonds)
     step, reason = 0, ""
     _report(workdir, settings, frames[-1], "")
     while step < settings.steps and not reason:
@@ -171,7 +172,7 @@ def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: 
             reason = f"stopped between steps {step} and {due}: {problem}"
             break
         step, sane = due, frame
-        state = SaneState(settings.temperature_K, dof, volume, now.prediction.energy)
+        state = replace(state, last_energy=now.prediction.energy)
         if step % settings.frame_interval == 0 or step == settings.steps:
             frames.append(frame)
             _report(workdir, settings, frame, "")

@@ -232,7 +232,8 @@ def judge(
     around = [options.environments[p] for p in parents]
     n = len(fragment.atoms)
     estimate, bound = np.full(n, np.inf), np.full(n, np.inf)
-    estimate[real], bound[real] = model.estimate(x, around), model.bound(x, around)
+    estimate[real] = model.estimate(x, around)
+    bound[real] = model.bound(x, around, fragment.core[real])
     table = np.full((n, x.shape[1]), np.nan)
     table[real] = x
     exact = not options.surroundings.frame.atoms.pbc.any() and len(real) == len(options.environments)

@@ -78,7 +78,7 @@ class CertifiedRule:
         s = self.settings
         return (
             f"certified(tolerance={self.tolerance!r};core={self.core};max_radius={s.max_radius!r};"
-            f"max_atoms={s.max_atoms})"
+            f"max_atoms={s.max_atoms};confirm_atoms={s.confirm_atoms})"
         )
 
     @property

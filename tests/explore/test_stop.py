@@ -1,14 +1,19 @@
 """Each limit trips on its own, with atoms and numbers in the reason."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.io import read
 
 from clusterflow.core.data import Prediction
 from clusterflow.errors import InputError
-from clusterflow.explore.stop import BlowUpLimits, SaneState, check_frame, closest_violation
+from clusterflow.explore.stop import BlowUpLimits, KeptBonds, SaneState, check_frame, closest_violation
 
+STRUCTURES = Path(__file__).parents[2] / "configs" / "structures"
 STATE = SaneState(target_temperature_K=600.0, degrees_of_freedom=300)
 
 
@@ -92,6 +97,44 @@ def test_small_molecules_may_fluctuate():
     assert check_frame(atoms, quiet(atoms), 3000.0, small, BlowUpLimits()) is None
     assert "K at 600 K" in check_frame(atoms, quiet(atoms), 4000.0, small, BlowUpLimits())
     assert "limit 2500 K" in check_frame(atoms, quiet(atoms), 3000.0, small, BlowUpLimits(max_temperature_K=2500.0))
+
+
+def test_a_broken_bond_of_the_start_is_named_and_wrapping_breaks_none():
+    mof = read(STRUCTURES / "MOF-5_primitive.extxyz")
+    bonds = KeptBonds.of(mof)
+    assert len(bonds.i) > len(mof)
+    rng = np.random.default_rng(0)
+    for _ in range(3):  # warm, in a strained cell, wrapped anyhow
+        warm = mof.copy()
+        warm.set_cell(warm.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
+        warm.positions += rng.normal(0.0, 0.06, warm.positions.shape)
+        warm.positions += rng.integers(-2, 3, warm.positions.shape) @ warm.cell.array
+        assert bonds.broken(warm) is None
+    hydrogen = int(mof.symbols.search("H")[0])
+    carbon = int(next(i + j - hydrogen for i, j in zip(bonds.i, bonds.j, strict=True) if hydrogen in (i, j)))
+    torn = mof.copy()
+    torn.positions[hydrogen] += 1.1 * (torn.get_distance(carbon, hydrogen, mic=True, vector=True))
+    a, b = sorted((carbon, hydrogen))
+    reason = bonds.broken(torn)
+    assert f"{torn.symbols[a]}{a}–{torn.symbols[b]}{b} has broken, 2.2" in reason
+    state = SaneState(600.0, 3 * len(mof), bonds=bonds)
+    assert check_frame(torn, quiet(torn), 600.0, state, BlowUpLimits()) == reason
+    assert check_frame(torn, quiet(torn), 600.0, replace(state, bonds=None), BlowUpLimits()) is None
+
+
+def test_molecules_and_slabs_have_bonds_too():
+    water = molecule("H2O")
+    bonds = KeptBonds.of(water)
+    assert bonds.broken(water) is None
+    water.positions[1] += 3.0
+    assert "O0–H1 has broken" in bonds.broken(water)
+    assert KeptBonds.of(Atoms("He")).broken(Atoms("He")) is None
+    slab = Atoms("C2", positions=[[0.1, 1, 0], [9.0, 1, 0]], cell=[10, 10, 0], pbc=(True, True, False))
+    bonds = KeptBonds.of(slab)
+    assert len(bonds.i) == 1
+    assert bonds.broken(slab) is None
+    slab.positions[1, 0] = 5.0
+    assert "has broken" in bonds.broken(slab)
 
 
 @pytest.mark.parametrize(

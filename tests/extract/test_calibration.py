@@ -10,7 +10,7 @@ import pytest
 
 from clusterflow.core.data import FloatArray
 from clusterflow.errors import InputError
-from clusterflow.extract.calibration import Confirmation, ErrorModel, Indicator, calibrate, conformal_quantile
+from clusterflow.extract.calibration import JOINING, Confirmation, ErrorModel, Indicator, calibrate, conformal_quantile
 
 COLUMNS = (Indicator("good", 1.0, 0.5), Indicator("useless", 0.0, 0.2))
 
@@ -35,7 +35,7 @@ def confirmations(n: int, rng: np.random.Generator, *, scatter: float = 0.5) -> 
 
 def coverage(model: ErrorModel, fragments: list[Confirmation]) -> float:
     """Share of the fragments in which every atom stays below its bound."""
-    held = [bool((c.errors <= model.bound(c.indicators, c.environments)).all()) for c in fragments]
+    held = [bool((c.errors <= model.bound(c.indicators, c.environments, c.required)).all()) for c in fragments]
     return float(np.mean(held))
 
 
@@ -46,6 +46,22 @@ def test_all_atoms_of_new_fragments_stay_below_their_bounds_as_often_as_promised
         for _ in range(20)
     ]
     assert 0.88 <= np.mean(reached) <= 0.95
+
+
+def test_atoms_that_join_the_core_are_held_to_wider_bounds_and_the_required_ones_to_tighter():
+    rng = np.random.default_rng(8)
+
+    def with_few_required(n: int) -> list[Confirmation]:
+        return [replace(c, required=np.arange(len(c.errors)) < 2) for c in confirmations(n, rng)]
+
+    models = [calibrate(COLUMNS, with_few_required(60), tolerance=1e3, confidence=0.9) for _ in range(20)]
+    reached = [coverage(m, with_few_required(200)) for m in models]
+    assert 0.88 <= np.mean(reached) <= 0.95
+    same = calibrate(COLUMNS, confirmations(60, rng), tolerance=1e3, confidence=0.9)
+    assert np.mean([m.factor for m in models]) < same.factor
+    x, around = np.zeros((2, 2)), ["C(C)", "C(C)"]
+    required, joining = same.bound(x, around, np.array([True, False])) + same.floor
+    assert joining == pytest.approx(JOINING * required)
 
 
 def test_a_useless_indicator_costs_tightness_not_truth():
@@ -75,7 +91,7 @@ def test_estimates_find_what_environments_differ_by():
 @pytest.mark.parametrize(("n", "finite"), [(0, False), (5, False), (18, False), (19, True), (40, True)])
 def test_a_bound_needs_enough_confirmations(n: int, finite: bool):
     model = calibrate(COLUMNS, confirmations(n, np.random.default_rng(4)), tolerance=0.1, confidence=0.95)
-    bound = model.bound(np.zeros((3, 2)), ["C(C)", "O(Zr)", "never seen"])
+    bound = model.bound(np.zeros((3, 2)), ["C(C)", "O(Zr)", "never seen"], np.full(3, True))
     assert np.isfinite(bound[:2]).all() == finite
     assert np.isinf(bound[2])
     assert model.attained == n / (n + 1)
@@ -94,7 +110,8 @@ def test_a_model_survives_json_also_without_a_bound():
         again = ErrorModel.from_json(json.loads(json.dumps(model.to_json())))
         x: FloatArray = np.random.default_rng(6).normal(size=(4, 2))
         around = ["C(C)", "O(Zr)", "C(C)", "new"]
-        np.testing.assert_array_equal(again.bound(x, around), model.bound(x, around))
+        required = np.array([True, False, True, True])
+        np.testing.assert_array_equal(again.bound(x, around, required), model.bound(x, around, required))
         np.testing.assert_array_equal(again.estimate(x, around), model.estimate(x, around))
 
 

@@ -208,7 +208,7 @@ def test_the_cheapest_that_meets_the_tolerance_is_taken(factor: float):
 def test_atoms_that_meet_the_tolerance_join_the_core_of_a_certified_fragment_only():
     atoms = warm()
     index = site(atoms, int(atoms.symbols.search("H")[3]))
-    passed = rule(model=model_for(0.1, factor=1.0)).extract(atoms, index)
+    passed = rule(model=model_for(0.1, factor=0.05)).extract(atoms, index)
     assert passed.certificate is not None
     assert passed.certificate.passed
     real = passed.parent >= 0
