@@ -16,9 +16,10 @@ from clusterflow.label.gpaw import GPAWReference
 from clusterflow.label.process import run_in_session
 
 DRIVER = """
-import sys
+import signal, sys
 from ase.build import molecule
 from clusterflow.label.gpaw import GPAWReference
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 GPAWReference(h=0.12, vacuum=6.0, time_limit=300).label(molecule("C6H6"), charge=0, spin=0, workdir=sys.argv[1])
 """
 
