@@ -50,7 +50,7 @@ middle.step(everyone, np.arange(1, len(tests) + 1) / len(tests), where="post", c
 middle.axvline(1.0, color="0.6", lw=0.8, ls="--")
 middle.axhline(confidence, color="0.6", lw=0.8, ls="--")
 middle.set(
-    xscale="log", ylim=(0, 1.02), xlabel="worst (true + 20) / (bound + 20 meV/Å) of a fragment",
+    xscale="log", ylim=(0, 1.02), xlabel="worst (true + 10) / (bound + 10 meV/Å) of a fragment",
     ylabel="share of fragments", title="left of the dashed line: all core atoms within bounds",
 )  # fmt: skip
 

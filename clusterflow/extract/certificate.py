@@ -193,10 +193,11 @@ def search(
 
     An option that nothing within the limits could confirm is not certified: what is never checked stays out of the
     calibration too. ``model`` estimates and bounds errors; where it has no bound (too few confirmations, or none of
-    this environment), the estimate times `PROVISIONAL` decides and nothing passes. ``forces`` is the current potential,
+    this environment), the estimate times `PROVISIONAL` decides, nothing passes, and what can be confirmed goes before
+    what cannot, or there would never be a bound. ``forces`` is the current potential,
     ``parent_forces`` (n, 3) eV/Å what it says of the frame; without them the graph alone decides.
     """
-    best: tuple[float, Trial] | None = None
+    best: tuple[tuple[bool, float], Trial] | None = None
     eligible = [o for o in options.options if o.eligible]
     for number, option in enumerate(eligible, start=1):
         trial = judge(options, option, model=model, forces=forces, parent_forces=parent_forces)
@@ -204,10 +205,12 @@ def search(
             return Search(trial, True, number)
         bounded = bool(np.isfinite(trial.bound[trial.required]).all())
         limit = float((trial.bound if bounded else PROVISIONAL * trial.estimate)[trial.required].max())
-        if limit <= tolerance and confirming(options, option) is not None:
+        confirmable = confirming(options, option) is not None
+        if limit <= tolerance and confirmable:
             return Search(trial, bounded, number)
-        if best is None or limit < best[0]:
-            best = (limit, trial)
+        rank = (not (bounded or confirmable), limit)
+        if best is None or rank < best[0]:
+            best = (rank, trial)
     assert best is not None  # find_options never returns an empty tuple
     return Search(best[1], False, len(eligible))
 

@@ -36,6 +36,10 @@ class Confirmed:
     unconfirmed: int = 0
     skipped: list[str] = field(default_factory=list)
 
+    def __add__(self, other: Confirmed) -> Confirmed:
+        """Both, in order."""
+        return Confirmed(self.known + other.known, self.unconfirmed + other.unconfirmed, self.skipped + other.skipped)
+
     def calibrate(self, rule: CertifiedRule, *, confidence: float) -> ErrorModel:
         """The error model of the rule's own indicators and tolerance."""
         return calibrate(

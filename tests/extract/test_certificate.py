@@ -292,6 +292,15 @@ def test_what_nothing_could_confirm_is_not_certified():
     assert tight.confirming(atoms, alone) is None
 
 
+def test_before_there_is_a_bound_what_can_be_confirmed_is_chosen_first():
+    atoms = warm()
+    index = site(atoms, int(atoms.symbols.search("H")[3]))
+    hopeless = rule(tolerance=1e-6, settings=SearchSettings(max_atoms=120, confirm_atoms=120))
+    options, found = hopeless.search(atoms, index)
+    assert found.chosen.option.cost < max(o.cost for o in options.options if o.eligible)
+    assert hopeless.confirming(atoms, hopeless.extract(atoms, index)) is not None
+
+
 def test_the_whole_of_a_finite_parent_is_exact():
     acid = rule().search(warm(), site(warm(), int(warm().symbols.search("H")[0])))[0].options
     molecule = next(o.fragment.atoms for o in acid if len(o.fragment.atoms) == 18)
