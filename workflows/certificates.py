@@ -29,13 +29,16 @@ from clusterflow.train.nequip_potential import NequIPPotential
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("run", type=Path, help="run folder of the campaign")
 parser.add_argument("--output", type=Path, required=True)
-parser.add_argument("--confirm", type=int, default=24, help="random sites per system to calibrate with, in two rounds")
-parser.add_argument("--sites", type=int, default=56, help="random sites per system to test with")
+parser.add_argument("--systems", nargs="*", help="names (default: all), calibrated together")
+parser.add_argument("--confirm", type=int, default=40, help="random sites per system to calibrate with, in two rounds")
+parser.add_argument("--sites", type=int, default=60, help="random sites per system to test with")
 parser.add_argument("--finite", nargs="*", default=[], help="systems whose parents are large finite pieces (see docs)")
 parser.add_argument("--steps", type=int, default=400, help="of a walk, at 300 or 600 K")
 args = parser.parse_args()
 config = Campaign.model_validate(json.loads((args.run / "config.json").read_text()))
+systems = args.systems or [s.name for s in config.systems]
 cost = fit_cost([], []).seconds  # the prior: only ratios are used
+mantle = {"node": "neighbours", "linker": "neighbours", "molecule": 3.0}
 
 
 @cache
@@ -75,7 +78,7 @@ def test(system, walk, model):
             fragment = rule.extract(frame, [Site(content_hash(frame), index)])
             mine = against_parent(fragment, frame, truth, forces)
             sites = [Site(content_hash(frame), p) for p in fragment.parent[mine.atoms[mine.required]].tolist()]
-            first = BuildingBlockRule(core="sites").extract(frame, sites)
+            first = BuildingBlockRule(mantle, core="sites").extract(frame, sites)
             usual = {"usual_worst": against_parent(first, frame, truth, forces).worst, "usual_cost": cost(first.atoms)}
             place = {"system": system, "symbol": frame.symbols[index], "cost": cost(fragment.atoms)}
             found.append(place | usual | mine.to_json())
@@ -88,11 +91,11 @@ if __name__ == "__main__":
     seen, model, tests = Confirmed(), None, []
     with ProcessPoolExecutor() as pool:
         for _ in range(2):
-            jobs = [(s.name, walk, model) for walk in (0, 1) for s in config.systems]
+            jobs = [(s, walk, model) for walk in (0, 1) for s in systems]
             seen = sum(pool.map(calibrate, *zip(*jobs, strict=True)), seen)
             model = seen.calibrate(parts()[0], confidence=config.extract.confidence)
-            print(f"{model.n} confirmed, {seen.unconfirmed} failed, {len(seen.skipped)} skipped: factor", model.factor)
-        jobs = [(s.name, walk, model) for walk in (2, 3, 4, 5) for s in config.systems]
+            print(model.n, "confirmed,", seen.unconfirmed, "failed,", len(seen.skipped), "skipped:", *model.factors)
+        jobs = [(s, walk, model) for walk in (2, 3, 4, 5) for s in systems]
         for more in pool.map(test, *zip(*jobs, strict=True)):
             tests += more
             told = {"model": model.to_json(), "tolerance": config.extract.tolerance, "tests": tests}

@@ -19,13 +19,13 @@ parser.add_argument("--output", type=Path, required=True)
 args = parser.parse_args()
 
 parts = [json.loads(path.read_text()) for path in args.measured]
-tests = [t | {"factor": part["model"]["factor"]} for part in parts for t in part["tests"]]
+tests = [t for part in parts for t in part["tests"]]
 tolerance, floor, confidence = parts[0]["tolerance"], parts[0]["model"]["floor"], parts[0]["model"]["confidence"]
 
 
 def worst_ratio(t):
     """Of true error to bound, over the core atoms of a fragment; the factor is there to keep it below 1."""
-    return np.max((np.array(t["errors"]) + floor) / (np.array(t["estimates"]) + floor)) / t["factor"]
+    return np.max((np.array(t["errors"]) + floor) / (np.array(t["bounds"], dtype=float) + floor))
 
 
 systems = list(dict.fromkeys(t["system"] for t in tests))

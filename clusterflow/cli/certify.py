@@ -86,12 +86,17 @@ def certify(
     if as_json:
         about = known.to_json() if known else {}
         about.pop("error_model", None)
-        told = {"method": rule.method, "tolerance": tolerance, "factor": _finite(rule.error_model.factor), **about}
+        told = {
+            "method": rule.method,
+            "tolerance": tolerance,
+            "factors": [_finite(f) for f in rule.error_model.factors],
+            **about,
+        }
         json.dump({**told, "fragments": rows}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     console.print(_table(rows, rule, known.level_of_theory if known else ""))
-    if not np.isfinite(rule.error_model.factor):
+    if not rule.error_model.calibrated:
         console.print(
             f"No bound yet: {rule.error_model.n} confirmed fragments are too few. Give --confirm 25 and a --level "
             "(with frames that differ, and a larger --max-atoms if many cannot be confirmed), or the --calibration of "
@@ -187,7 +192,8 @@ def _calibrate(
             if k + 1 in ((count + 1) // 2, count):
                 rule.model = found.calibrate(rule, confidence=confidence)
     model = rule.error_model
-    bound = f"bound = {model.factor:.2f} × estimate" if np.isfinite(model.factor) else "no bound yet"
+    low, high = model.factors
+    bound = f"bounds are {low:.1f} to {high:.1f} × the estimate" if model.calibrated else "no bound yet"
     say.print(f"{model.n} of {count} confirmed at {reference.identity}: {bound}", markup=False, soft_wrap=True)
     for line in found.skipped[:5]:
         say.print(f"  not confirmed: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -240,7 +246,7 @@ def _finite(value: float) -> float | None:
 
 def _table(rows: Sequence[dict[str, Any]], rule: CertifiedRule, level: str) -> Table:
     model = rule.error_model
-    calibrated = bool(np.isfinite(model.factor))
+    calibrated = model.calibrated
     title = f"tolerance {1000 * rule.tolerance:.0f} meV/Å"
     title += f" with {model.confidence:.0%} confidence, {model.n} confirmations at {level}" if calibrated else ""
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")

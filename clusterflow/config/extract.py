@@ -36,7 +36,7 @@ Mantle = Annotated[str | int | float, BeforeValidator(_mantle)]
 Cap = Literal["H", "CH3", "OH2", "formate", "none"]
 
 
-CutEnd = Literal["cap", "protonate", "keep", "bare"]
+CutEnd = Literal["cap", "protonate", "neutralise", "keep", "bare"]
 _KINDS: tuple[Literal["node", "linker", "molecule"], ...] = ("node", "linker", "molecule")
 
 
@@ -50,7 +50,7 @@ class CutRow(Section):
     cost: float | Literal["never"] | None = None
     """Small = cheap; bonds up to `max_cost` are cut."""
     ends: tuple[CutEnd, CutEnd] | None = None
-    """What becomes of either atom: `cap` (default), `protonate`, `keep` (never left bare), `bare`."""
+    """What becomes of either atom: `cap` (default), `protonate`, `neutralise`, `keep` (never left bare), `bare`."""
     order: Literal[1, 2, 3] = 1
     """Single, double or triple bond."""
 

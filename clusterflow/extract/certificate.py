@@ -167,7 +167,8 @@ def find_options(
             seen.add(content)
             small = len(fragment.atoms) <= settings.max_atoms and candidate.radius <= settings.max_radius
             found.append(Option(candidate, fragment, cost(fragment.atoms), small))
-    if any(o.fragment.charge == 0 for o in found):  # a charge that the parent does not have is far from the parent
+    azolates = any("neutralise" in (rule.first, rule.second) for rule in frame.blocks.cut_rules)
+    if not azolates and any(o.fragment.charge == 0 for o in found):  # the parent has no charge
         found = [o for o in found if o.fragment.charge == 0]
     if not any(o.eligible for o in found):
         smallest = min((len(o.fragment.atoms) for o in found), default=0)
@@ -189,12 +190,13 @@ def search(
     forces: Forces | None = None,
     parent_forces: FloatArray | None = None,
 ) -> Search:
-    """The cheapest option whose required atoms meet the tolerance (eV/Å); failing that, the one that comes closest.
+    """The cheapest option whose required atoms meet the tolerance (eV/Å); failing that, the one that comes closest, of
+    those that can be confirmed if there are any.
 
     An option that nothing within the limits could confirm is not certified: what is never checked stays out of the
     calibration too. ``model`` estimates and bounds errors; where it has no bound (too few confirmations, or none of
-    this environment), the estimate times `PROVISIONAL` decides, nothing passes, and what can be confirmed goes before
-    what cannot, or there would never be a bound. ``forces`` is the current potential,
+    this environment), the estimate times `PROVISIONAL` decides and nothing passes. Where nothing passes, what can be
+    confirmed goes before what cannot: it may pass once it has been. ``forces`` is the current potential,
     ``parent_forces`` (n, 3) eV/Å what it says of the frame; without them the graph alone decides.
     """
     best: tuple[tuple[bool, float], Trial] | None = None
@@ -208,7 +210,7 @@ def search(
         confirmable = confirming(options, option) is not None
         if limit <= tolerance and confirmable:
             return Search(trial, bounded, number)
-        rank = (not (bounded or confirmable), limit)
+        rank = (not confirmable, limit)
         if best is None or rank < best[0]:
             best = (rank, trial)
     assert best is not None  # find_options never returns an empty tuple
@@ -250,7 +252,7 @@ def judge(
 def certify(found: Search, *, model: ErrorModel, tolerance: float, method: str) -> Fragment:
     """The chosen fragment with its certificate. If it passed, every atom that meets the tolerance joins its core."""
     trial = found.chosen
-    calibrated = bool(np.isfinite(model.factor))
+    calibrated = model.calibrated
     fragment = trial.fragment
     return replace(
         fragment,

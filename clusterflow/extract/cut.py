@@ -318,7 +318,7 @@ def assemble(
         parent[order],
         place[bonds],
         [(int(place[atom]), cap) for atom, cap in closed],
-        tuple(Donor(int(place[donor.atom]), donor.bond) for donor in donors),
+        tuple(Donor(int(place[donor.atom]), donor.bond, donor.neutralise) for donor in donors),
     )
 
 
@@ -364,8 +364,8 @@ def _join(
                 continue
             elif link.end == "cap" or (link.end == "keep" and caps.of(link.rule) == "OH2"):
                 closed.append((here, frame.cap(link, caps)))
-            elif link.end in ("protonate", "bare"):
-                donors.append(Donor(here, frame.old_bond(link)))
+            elif link.end in ("protonate", "neutralise", "bare"):
+                donors.append(Donor(here, frame.old_bond(link), link.end == "neutralise"))
     return bonds, closed, donors
 
 

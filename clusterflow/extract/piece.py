@@ -15,10 +15,12 @@ from clusterflow.physics.bonds import BondGraph
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """A donor ``atom`` of a piece whose partner is not in it: ``bond`` (3,) Å leads to where that was."""
+    """A donor ``atom`` of a piece whose partner is not in it: ``bond`` (3,) Å leads to where that was; ``neutralise``:
+    its ligand is to be neutral, whatever the charge of the fragment."""
 
     atom: int
     bond: FloatArray
+    neutralise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which donors that a cut has left bare take up a proton, so that the fragment is neutral, or as close as may be."""
+"""Which donors that a cut has left bare take up a proton: every azolate, and others as the charge asks for it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def choose_protons(piece: Piece, lengths: FloatArray) -> list[Donor]:
     """Donors of a piece that get hydrogen along their old bond, ``lengths`` (d,) Å each.
 
     Each proton must go to an anionic ligand and make a closed shell of it (a second one on the same carboxylate or
-    azolate would not). The most basic come first (a hydroxide that has lost one of its metals, then azolate and
-    phenolate, then carboxylate and halide): left bare, their lone pairs would close the gap between occupied and empty
-    orbitals. Among equals those farthest from the core come first, then those farthest from the protons placed before,
-    then those in the thinnest surroundings, so that the order of atoms matters only among what symmetry makes equal.
-    Where the piece is not negative nothing is protonated.
+    azolate would not). Ligands that are to be neutral get theirs whatever the charge of the fragment; then the others,
+    until it is neutral, or as close as may be. The most basic come first (a hydroxide that has lost one of its metals,
+    then azolate and phenolate, then carboxylate and halide): left bare, their lone pairs would close the gap between
+    occupied and empty orbitals. Among equals those farthest from the core come first, then those farthest from the
+    protons placed before, then those in the thinnest surroundings, so that the order of atoms matters only among what
+    symmetry makes equal.
 
     Raises
     ------
@@ -33,7 +34,8 @@ def choose_protons(piece: Piece, lengths: FloatArray) -> list[Donor]:
     if not piece.donors:
         return []
     missing = -electrons(piece.atoms, piece.graph, [d.atom for d in piece.donors]).charge
-    if missing <= 0:
+    always = [d.neutralise for d in piece.donors]
+    if missing <= 0 and not any(always):
         return []
     positions = piece.atoms.positions
     at = np.array([d.atom for d in piece.donors])
@@ -48,8 +50,9 @@ def choose_protons(piece: Piece, lengths: FloatArray) -> list[Donor]:
     ligands = _Ligands(piece)
     left = list(range(len(at)))
     chosen: list[int] = []
-    while left and len(chosen) < missing:
-        for k in sorted(left, key=lambda k: (-basicity[k], -far[k], -spread[k], around[k], k)):
+    while left:
+        wanted = [k for k in left if always[k] or len(chosen) < missing]
+        for k in sorted(wanted, key=lambda k: (not always[k], -basicity[k], -far[k], -spread[k], around[k], k)):
             if spread[k] > _CLASH and ligands.protonate(int(at[k])):
                 chosen.append(k)
                 left.remove(k)

@@ -21,8 +21,8 @@ from clusterflow.core.data import BoolArray, IntArray
 from clusterflow.errors import InputError
 
 _T = TypeVar("_T", bound=str)
-End = Literal["cap", "protonate", "keep", "bare"]
-ENDS: Final[tuple[End, ...]] = ("cap", "protonate", "keep", "bare")
+End = Literal["cap", "protonate", "neutralise", "keep", "bare"]
+ENDS: Final[tuple[End, ...]] = ("cap", "protonate", "neutralise", "keep", "bare")
 TAGS: Final = (
     "metal",  # centre of a node; a metal in the pocket of a macrocycle is not
     "tetrahedral",  # T atom of a zeolite
@@ -51,6 +51,8 @@ class CutRule:
     - "cap": hydrogen (or the cap that the user chose) along the old bond;
     - "protonate": hydrogen if the charge of the fragment asks for it, else the lone pair stays bare (donor of a dative
       bond);
+    - "neutralise": hydrogen where its own ligand is an anion, whatever the charge of the fragment. Every azolate of the
+      bulk binds two metals alike; half of the outer ones with and half without a proton would be far from that;
     - "keep": never left bare: the block on the other side must come into the fragment (metal centre, Si of a zeolite);
     - "bare": nothing to do, a closed-shell lone pair (pyridine).
     """
@@ -85,7 +87,7 @@ CUTS: Final[tuple[Cut, ...]] = (
     _row("sulfonate or phosphonate C", 1.0, ("* anchor", "*")),
     _row("T-O", 2.0, ("tetrahedral", "O"), ("keep", "cap")),
     _row("T-X", 3.0, ("tetrahedral", "*"), ("keep", "cap")),
-    _row("metal-N azolate", 4.0, ("metal", "N anion"), ("keep", "protonate")),
+    _row("metal-N azolate", 4.0, ("metal", "N anion"), ("keep", "neutralise")),
     _row("metal-N dative", 3.0, ("metal", "N neutral"), ("keep", "bare")),
     _row("metal-X dative", 4.0, ("metal", "* neutral"), ("keep", "bare")),
     _row("metal-O", 5.0, ("metal", "O"), ("keep", "protonate")),

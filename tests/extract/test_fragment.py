@@ -35,7 +35,7 @@ def test_the_rule_builds_the_same_fragment() -> None:
     # Regions in order, and the metal of either side has its four linkers.
     region = np.where(built.core, 0, np.where(built.parent >= 0, 1, 2))
     assert np.array_equal(region, np.sort(region))
-    assert formula(built.atoms) == "C28H38N14Zn2"
+    assert formula(built.atoms) == "C28H41N14Zn2"
 
 
 def test_closure_adds_what_a_metal_needs_and_no_more() -> None:

@@ -98,10 +98,10 @@ TABLE = {
     "ZIF-8_primitive": Expected(
         {"node:Zn": 6, "linker:C4H5N2": 12},
         {
-            ("node:Zn", "none"): ("C16H22N8Zn", 0, 0),
-            ("node:Zn", "neighbours"): ("C16H22N8Zn", 0, 0),
+            ("node:Zn", "none"): ("C16H24N8Zn", 2, 0),
+            ("node:Zn", "neighbours"): ("C16H24N8Zn", 2, 0),
             ("linker:C4H5N2", "none"): ("C4H6N2", 0, 0),
-            ("linker:C4H5N2", "neighbours"): ("C28H38N14Zn2", 0, 0),
+            ("linker:C4H5N2", "neighbours"): ("C28H41N14Zn2", 3, 0),
         },
     ),
     # Al(OH)2 with four terephthalates, 3 − 2 − 8 + 7 H; two such Al around the core OH: 6 − 3 − 12 + 9 H.
@@ -175,7 +175,7 @@ TABLE = {
     ),
     "Fe": Expected(
         {"node:Fe": 3, "linker:C12H8N5": 6},
-        {("node:Fe", "neighbours"): ("C48H33FeN20", 0, 5), ("linker:C12H8N5", "none"): ("C12H9N5", 0, 0)},
+        {("node:Fe", "neighbours"): ("C48H34FeN20", 1, 5), ("linker:C12H8N5", "none"): ("C12H9N5", 0, 0)},
     ),
     "Mn": Expected(
         {"node:C14Mn7O28": 1, "linker:C14H6O2": 7},
@@ -263,7 +263,8 @@ def test_the_charge_is_that_of_the_ions_and_protons(name: str, block: str, mantl
     protons = int((fragment.parent < 0).sum())
     assert set(fragment.atoms.numbers[fragment.parent < 0]) <= {1}
     assert ions + protons == fragment.charge
-    assert protons == max(-ions, 0)
+    azolates = any(rule.name == "metal-N azolate" for rule in blocks.cut_rules)
+    assert protons >= -ions if azolates else protons == max(-ions, 0)
 
 
 @pytest.mark.parametrize("name", ["ZIF-8_primitive", "MIL-53-Al", "Cd", "sodalite"])

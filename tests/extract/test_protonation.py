@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,15 @@ def open_piece(name: str, block: str) -> tuple[Frame, Piece]:
     return frame, assemble(frame, images, [], [], core_atoms=frame.blocks.members(start).tolist())
 
 
-@pytest.mark.parametrize(("name", "block", "charge"), [("ZIF-8_primitive", "Zn", -2), ("MIL-53-Al", "Al", -7)])
-def test_as_many_as_the_charge_asks_for_each_on_an_anion(name: str, block: str, charge: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "block", "charge", "protons"), [("ZIF-8_primitive", "Zn", -2, 4), ("MIL-53-Al", "Al", -7, 7)]
+)
+def test_every_azolate_and_else_as_many_as_the_charge_asks(name: str, block: str, charge: int, protons: int) -> None:
     frame, piece = open_piece(name, block)
     bare = [d.atom for d in piece.donors]
     assert electrons(piece.atoms, piece.graph, bare).charge == charge
     chosen = choose_protons(piece, np.full(len(bare), 1.0))
-    assert len(chosen) == -charge
+    assert len(chosen) == protons
     for n in range(len(chosen) + 1):  # each of them adds one charge and leaves nothing dangling
         some = [(d.atom, frame.hydrogen(int(piece.parent[d.atom]), d.bond)) for d in chosen[:n]]
         done = add_caps(piece, some)
@@ -52,7 +55,7 @@ def test_no_carboxylate_gets_two_and_hydroxides_come_first() -> None:
     assert far[0] < 4.0 < 8.0 < far[1]
 
 
-def test_a_cation_and_a_neutral_piece_get_none() -> None:
+def test_an_azolate_gets_its_proton_in_a_cation_too_and_none_where_it_lost_nothing() -> None:
     frame = Frame.of(read(DATA / "ZIF-8_primitive.extxyz"))
     linker = frame.blocks.kinds.index("linker")
     nodes = [(neighbour, image) for _, _, neighbour, image in frame.blocks.links[linker]]
@@ -62,4 +65,13 @@ def test_a_cation_and_a_neutral_piece_get_none() -> None:
     one = assemble(frame, [(linker, HOME)], nodes[:1], [])
     assert len(one.donors) == 1
     assert electrons(one.atoms, one.graph, [one.donors[0].atom]).charge == 1
-    assert choose_protons(one, np.ones(1)) == []
+    assert choose_protons(one, np.ones(1)) == list(one.donors)
+    protonated = [replace(d, neutralise=False) for d in one.donors]
+    assert choose_protons(replace(one, donors=tuple(protonated)), np.ones(1)) == []
+
+
+def test_a_linker_alone_becomes_neutral_not_a_cation() -> None:
+    frame = Frame.of(read(DATA / "ZIF-8_primitive.extxyz"))
+    piece = assemble(frame, [(frame.blocks.kinds.index("linker"), HOME)], [], [])
+    assert len(piece.donors) == 2
+    assert len(choose_protons(piece, np.ones(2))) == 1

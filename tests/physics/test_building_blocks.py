@@ -230,7 +230,7 @@ def _check_partition(atoms: Atoms, blocks: Blocks) -> None:
     for (a, b), rule in zip(blocks.cut_atoms.tolist(), blocks.cut_rules, strict=True):
         assert not metal[b]
         if metal[a]:
-            assert (rule.first, rule.second) in {("keep", "protonate"), ("keep", "bare"), ("keep", "cap")}
+            assert (rule.first, rule.second) in {("keep", e) for e in ("protonate", "neutralise", "bare", "cap")}
         elif atoms.numbers[a] != 14:
             assert (rule.first, rule.second) == ("cap", "cap")
 
