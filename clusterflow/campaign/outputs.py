@@ -14,6 +14,7 @@ from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
 from clusterflow.extract.calibration import Calibration, ErrorModel, calibrate
 from clusterflow.extract.confirm import confirmations
+from clusterflow.state.disk import replace_bytes, replace_file
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -40,7 +41,7 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
     if frames:
         partial = folder.dataset.with_suffix(".part")
         write_frames(partial, frames)
-        partial.replace(folder.dataset)
+        replace_file(partial, folder.dataset)
         _write_calibration(folder, snapshot, frames)
     evaluated = [v for n, v in snapshot.decisions.items() if n.startswith("evaluated/")]
     if evaluated:
@@ -54,7 +55,7 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
             "new_labels": _before_training(snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
         }
-        folder.metrics.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        replace_bytes(folder.metrics, json.dumps(table, indent=1).encode())
     stop = snapshot.decisions.get("stop")
     exports = [k for k, o in snapshot.outcomes.items() if o.kind == "export" and o.status == "done"]
     if stop is not None and folder.result("train", stop["model"]).is_dir():
@@ -80,7 +81,7 @@ def _write_calibration(folder: CampaignFolder, snapshot: Snapshot, frames: Seque
         model = calibrate(last.columns, confirmations(frames), tolerance=tolerance, confidence=last.confidence)
         models_made = [v["model_id"] for n, v in snapshot.decisions.items() if n.startswith("model/")]
         told = Calibration(model, str(frames[-1].info[keys.LEVEL]), tolerance, str(models_made[-1]))
-        folder.calibration.write_text(json.dumps(told.to_json(), indent=1), encoding="utf-8")
+        replace_bytes(folder.calibration, json.dumps(told.to_json(), indent=1).encode())
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import JournalError, StateError
-from clusterflow.state.disk import fsync_folder, make_folder, storage_error, write_all, write_durably
+from clusterflow.state.disk import disk, fsync_folder, make_folder, storage_error, write_all, write_durably
 
 FORMAT: Final = 1
 """Format of the lines; the first event, of kind "journal", carries it."""
@@ -102,13 +102,13 @@ class Journal:
             events, good = _verify(raw, path)
             if good < len(raw):
                 _keep_torn(path, raw[good:])
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            descriptor = disk().append_to(path)
         except OSError as error:
             raise storage_error(error, path, "opened") from error
         try:
             if good < len(raw):
-                os.ftruncate(descriptor, good)
-                os.fsync(descriptor)
+                disk().truncate(descriptor, good)
+                disk().sync(descriptor)
             if new:
                 fsync_folder(path.parent)
             if events and events[-1].epoch > epoch:
@@ -207,7 +207,7 @@ class Journal:
             self._take_back()
             raise storage_error(error, self.path, "written") from error
         try:
-            os.fsync(self._descriptor)
+            disk().sync(self._descriptor)
         except OSError as error:
             # After a failed fsync nobody knows what the disk holds: only reading it afresh can tell.
             self._broken = "the disk failed to confirm the last lines"
@@ -218,8 +218,8 @@ class Journal:
     def _take_back(self) -> None:
         """Removes what a failed write left; a full disk allows that."""
         try:
-            os.ftruncate(self._descriptor, self._size)
-            os.fsync(self._descriptor)
+            disk().truncate(self._descriptor, self._size)
+            disk().sync(self._descriptor)
         except OSError:
             self._broken = "a line could not be written whole"
 
@@ -317,5 +317,5 @@ def _keep_torn(path: Path, piece: bytes) -> None:
             continue
         except OSError:
             with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
+                disk().unlink(target)
         return

@@ -25,7 +25,7 @@ from ase import Atoms
 from clusterflow.core.data import Label, Prediction
 from clusterflow.core.frames import atoms_from_json, atoms_to_json, content_hash, digest
 from clusterflow.errors import StateError
-from clusterflow.state.disk import storage_error
+from clusterflow.state.disk import disk, fsync_folder, storage_error
 from clusterflow.state.publish import REMEDY, publish_json, read_json, set_aside
 
 METHOD_VERSION: Final = 1
@@ -131,12 +131,14 @@ class LabelStore:
 
     def clear_failure(self, key: str) -> bool:
         """Forgets a recorded failure, so that the calculation is tried again; True if there was one."""
-        try:
-            self._path(key, "failures").unlink()
-        except FileNotFoundError:
+        path = self._path(key, "failures")
+        if not path.is_file():
             return False
+        try:
+            disk().unlink(path)
+            fsync_folder(path.parent)
         except OSError as error:
-            raise storage_error(error, self._path(key, "failures"), "deleted") from error
+            raise storage_error(error, path, "deleted") from error
         return True
 
     def failures(self) -> Iterator[str]:

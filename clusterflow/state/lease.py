@@ -33,7 +33,8 @@ from typing import Any, Final, Self
 import psutil
 
 from clusterflow.errors import LeaseError, StateError
-from clusterflow.state.publish import publish_json, read_json, replace_bytes
+from clusterflow.state.disk import disk, replace_bytes
+from clusterflow.state.publish import publish_json, read_json
 
 HEARTBEAT: Final = 10.0
 """Seconds between two heartbeats."""
@@ -48,6 +49,7 @@ class Lease:
         self._identity = identity
         self._pid = os.getpid()
         self._stop = threading.Event()
+        self._sign_of_life()
         self._thread = threading.Thread(target=self._beat, args=(heartbeat,), name="lease-heartbeat", daemon=True)
         self._thread.start()
 
@@ -83,7 +85,7 @@ class Lease:
             if not publish_json(path, _self_description(epoch)):
                 continue  # somebody was faster: look at that one
             if _highest(room) != epoch:
-                path.unlink(missing_ok=True)
+                disk().unlink(path)
                 continue
             return cls(room, epoch, _identity(path), heartbeat)
 
@@ -131,13 +133,13 @@ class Lease:
         self.release()
 
     def _beat(self, period: float) -> None:
-        beat = self.folder / f"heartbeat-{self.epoch}"
-        while True:
-            # A full disk must not end the thread: the next beat may succeed, and `check` decides who owns.
-            with contextlib.suppress(StateError):
-                replace_bytes(beat, f"{_now()}\n".encode())
-            if self._stop.wait(period):
-                return
+        while not self._stop.wait(period):
+            self._sign_of_life()
+
+    def _sign_of_life(self) -> None:
+        # A full disk must not end the thread: the next beat may succeed, and `check` decides who owns.
+        with contextlib.suppress(StateError):
+            replace_bytes(self.folder / f"heartbeat-{self.epoch}", f"{_now()}\n".encode())
 
 
 def owner(folder: str | Path) -> Mapping[str, Any] | None:
@@ -262,7 +264,7 @@ def _heartbeat_age(room: Path, epoch: int) -> float:
         now = probe.stat().st_mtime
     finally:
         with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+            disk().unlink(probe)
     for name in (f"heartbeat-{epoch}", f"epoch-{epoch}.json"):
         with contextlib.suppress(FileNotFoundError):
             return now - (room / name).stat().st_mtime
