@@ -6,12 +6,8 @@ whatever has happened to the user's files since.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
@@ -22,9 +18,10 @@ from clusterflow.config.section import to_json
 from clusterflow.config.start import Dataset
 from clusterflow.config.systems import System
 from clusterflow.core.frames import content_hash, digest, read_frames, write_frames
-from clusterflow.errors import ConfigError, StateError, StructureError
+from clusterflow.errors import ConfigError, StructureError
 from clusterflow.state.disk import make_folder, replace_bytes, replace_file
 from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.recipe import read_recipe, recipe_bytes
 
 _DATASET = "dataset.extxyz"
 
@@ -68,7 +65,7 @@ def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
     copy, recipe = folder.inputs / f"{system.name}.extxyz", folder.inputs / f"{system.name}.json"
     told = {"build": to_json(system)["build"], "structure": str(system.structure)}
     if copy.is_file() and recipe.is_file():
-        before = _recipe(recipe, copy)
+        before = read_recipe(recipe, copy)
         if before["build"] != told["build"]:
             raise ConfigError(
                 f"System '{system.name}' was built otherwise when this campaign began.",
@@ -87,39 +84,10 @@ def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
     make_folder(folder.inputs)
     partial = copy.with_suffix(".part")
     write_frames(partial, [atoms])
-    told["sha256"] = hashlib.sha256(partial.read_bytes()).hexdigest()
+    record = recipe_bytes(told, partial)
     replace_file(partial, copy)
-    replace_bytes(recipe, json.dumps(told).encode())
+    replace_bytes(recipe, record)
     return read_frames(copy)[0]  # as every worker will read it
-
-
-def _recipe(recipe: Path, copy: Path) -> dict[str, Any]:
-    """What is on record about the copy of a structure, which must still be what it was.
-
-    Raises
-    ------
-    StateError
-        One of the two is damaged: every key of the campaign depends on it.
-    """
-    try:
-        told: dict[str, Any] = json.loads(recipe.read_text(encoding="utf-8"))
-        known = {"build": told["build"], "structure": told["structure"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateError(
-            f"'{recipe.name}' is damaged: it is not what clusterflow writes ({type(error).__name__}).",
-            where=str(recipe),
-            todo=f"Restore it from a backup, or delete it and '{copy.name}': both are made again from your structure "
-            "file, which must be the one that the campaign began with.",
-        ) from error
-    found = hashlib.sha256(copy.read_bytes()).hexdigest()
-    if found != told.get("sha256", found):  # campaigns of before 0.1 have none
-        raise StateError(
-            f"'{copy.name}' is damaged: it is not the file that was written when the campaign began.",
-            where=str(copy),
-            todo=f"Restore it from a backup, or delete it and '{recipe.name}': both are made again from your structure "
-            "file, which must be the one that the campaign began with.",
-        )
-    return known
 
 
 def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -> list[Atoms]:

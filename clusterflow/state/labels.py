@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from ase import Atoms
@@ -51,10 +51,30 @@ class LabelStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        marker = self.folder / "format.json"
-        if not marker.is_file():
-            publish_json(marker, {"holds": "labels", "version": FORMAT})
-        version = read_json(marker)["version"]
+        if not self._marker.is_file():
+            publish_json(self._marker, {"holds": "labels", "version": FORMAT})
+        self.require_known_format()
+
+    @classmethod
+    def unchecked(cls, folder: str | Path) -> Self:
+        """A store as it is found, perhaps damaged; writes nothing. For `clusterflow fsck`."""
+        store = cls.__new__(cls)
+        store.folder = Path(folder)
+        return store
+
+    @property
+    def _marker(self) -> Path:
+        return self.folder / "format.json"
+
+    def require_known_format(self) -> None:
+        """Returns if this version of clusterflow can read the folder.
+
+        Raises
+        ------
+        StateError
+            It is of a newer format, or does not say of which.
+        """
+        version = read_json(self._marker)["version"]
         if version > FORMAT:
             raise StateError(
                 f"The label folder has format {version}; this clusterflow knows formats up to {FORMAT}.",

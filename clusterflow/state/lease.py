@@ -226,8 +226,12 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _read_owner(room: Path, epoch: int) -> dict[str, Any]:
-    known: dict[str, Any] = read_json(room / f"epoch-{epoch}.json")
-    return known
+    unknown = {"epoch": epoch, "host": "", "machine": "", "pid": 0, "start": "", "user": "", "since": ""}
+    try:
+        known: dict[str, Any] = read_json(room / f"epoch-{epoch}.json")
+    except StateError:
+        return unknown  # damaged: only its heartbeat can tell whether that driver lives
+    return {**unknown, **known}
 
 
 def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) -> None:
@@ -237,6 +241,8 @@ def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) ->
     known = _read_owner(room, epoch)
     age = _heartbeat_age(room, epoch)
     who = f"process {known['pid']} of {known['user']} on host {known['host']}, since {known['since']}"
+    if not known["pid"]:
+        who = f"'epoch-{epoch}.json' is damaged and does not say which"
     if known["machine"] == _machine():
         if process_start(known["pid"]) != known["start"]:
             return
@@ -251,8 +257,9 @@ def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) ->
     raise LeaseError(
         f"Another driver may run this campaign: {who}; its last sign of life is {age:.0f} s old.",
         where=str(campaign.absolute()),
-        todo=f"Stop it there with `kill {known['pid']}`. If that host is gone or was restarted, wait "
-        f"{max(1.0, stale_after - age):.0f} s and run the same command again.",
+        todo=(f"Stop it there with `kill {known['pid']}`. " if known["pid"] else "")
+        + f"If that host is gone or was restarted, wait {max(1.0, stale_after - age):.0f} s and run the same command "
+        "again.",
     )
 
 

@@ -41,8 +41,8 @@ MANIFEST: Final = "manifest.json"
 """File of a published folder that lists its files with size and SHA-256."""
 
 REMEDY: Final = (
-    "Restore it from a backup. Without one: move it and journal.jsonl out of the run folder and run again; everything "
-    "else that is published is found again, and only this is computed anew."
+    "Restore it from a backup. Without one: `clusterflow fsck RUN_FOLDER --rebuild` sets aside what is damaged, and "
+    "the next run computes that anew, and nothing else."
 )
 """What to do about a published file or folder that is damaged or lost."""
 
