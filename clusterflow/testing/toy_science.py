@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -20,14 +20,15 @@ from clusterflow.campaign.plan import Plan, task_key
 from clusterflow.campaign.session import open_session
 from clusterflow.config.campaign import Campaign
 from clusterflow.core import keys
-from clusterflow.core.data import Task
+from clusterflow.core.data import Prediction, Task
 from clusterflow.core.frames import digest, write_frames
 from clusterflow.core.protocols import Engine
+from clusterflow.evaluate.metrics import compare
 from clusterflow.execution import apps
 from clusterflow.execution.serial_engine import SerialEngine
 from clusterflow.execution.stages import STAGES
 from clusterflow.execution.workplace import Workplace, describe_fragments
-from clusterflow.state.journal import Event, decisions_digest, read_events
+from clusterflow.state.journal import decisions_digest, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import read_json, verify_folder
@@ -72,7 +73,6 @@ def drive_toy(
     *,
     engine: Callable[[Engine], Engine] = lambda e: e,
     stop: Callable[[], bool] = lambda: False,
-    watch: Callable[[Event | None, Plan, int], None] = lambda *_: None,
 ) -> Plan:
     """One driver, from opening to the end, as `clusterflow run` with the serial engine; ``engine`` may wrap that."""
     with toy_stages(), open_session(config, {}) as session:
@@ -84,7 +84,7 @@ def drive_toy(
             journal=session.journal,
             engine=runner,
             published=lambda task: apps.published(task, session.folder),
-            watch=watch,
+            watch=lambda *_: None,
             stop=stop,
         )
         plan = loop.run()
@@ -139,6 +139,7 @@ def _stage(kind: str) -> Callable[[Mapping[str, Any], Workplace], dict[str, Any]
             sets = [f["set"] for f in summary["fragments"]]
             summary["fragments"] = describe_fragments(frames, payload["level_of_theory"], sets)
             write_frames(place.out / "fragments.extxyz", frames)
+            _save_atoms(place.out / "pool.npz", frames)
         elif kind == "train":
             (place.out / "model").mkdir()
             (place.out / "model" / "weights.safetensors").write_text(seen * 8)
@@ -146,7 +147,10 @@ def _stage(kind: str) -> Callable[[Mapping[str, Any], Workplace], dict[str, Any]
         elif kind == "explore":
             write_frames(place.out / "trajectory.extxyz", [_fragment(key + seen, i) for i in range(2)])
         elif kind == "evaluate":
-            (place.out / "metrics.json").write_text(json.dumps({"metrics": {"seen": seen}, "correlation": {}}))
+            summary |= _evaluation(payload, place)
+        elif kind == "novelty":
+            (place.out / "density.json").write_text(json.dumps({"mixtures": {}, "seen": seen}))
+            _save_atoms(place.out / "training.npz", place.labelled(payload["training"]))
         else:
             (place.out / "seen.txt").write_text(seen)
         return summary
@@ -164,6 +168,34 @@ def _read(payload: Mapping[str, Any], place: Workplace) -> Iterator[str]:
     labels = [*payload.get("training", []), *payload.get("validation", []), *payload.get("labels", [])]
     for atoms in place.labelled(labels):
         yield f"{atoms.get_potential_energy():.12f}"
+
+
+def _evaluation(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """Metrics of a model whose forces are all wrong by 0.01 eV/Å, as `clusterflow report` reads them."""
+    frames = place.labelled(payload["labels"])
+    made = [Prediction(a.get_potential_energy(), a.get_forces() + 0.01) for a in frames]
+    metrics = compare(frames, made).to_json()
+    (place.out / "metrics.json").write_text(json.dumps({"metrics": metrics, "correlation": {}}))
+    np.savez_compressed(
+        place.out / "atoms.npz",
+        frame=np.repeat(np.arange(len(frames)), 3),
+        numbers=np.concatenate([a.numbers for a in frames]),
+        reference=np.concatenate([a.get_forces() for a in frames]),
+        predicted=np.concatenate([p.forces for p in made]),
+        novelty=np.zeros(3 * len(frames)),
+        energy_reference=np.array([a.get_potential_energy() for a in frames]),
+        energy_predicted=np.array([p.energy for p in made]),
+        n_atoms=np.full(len(frames), 3),
+        system=np.full(len(frames), "water"),
+    )
+    return {"n_frames": len(frames)}
+
+
+def _save_atoms(file: Path, frames: Sequence[Atoms]) -> None:
+    numbers = np.concatenate([a.numbers for a in frames])
+    n = len(numbers)
+    features, novelty = np.arange(2.0 * n).reshape(n, 2), np.arange(float(n))
+    np.savez_compressed(file, features=features, numbers=numbers, novelty=novelty, selected=np.ones(n, dtype=np.int8))
 
 
 def _fragment(key: str, index: int) -> Atoms:

@@ -44,15 +44,17 @@ class Unsynchronised(Disk):
 
 @dataclass
 class Counting:
-    """An engine that notes which tasks it was given, and when each had ended."""
+    """An engine that notes which tasks it was given, when, and when each had ended."""
 
     engine: Engine
-    ran: list[str]
+    ran: dict[str, int]
     ended: dict[str, int]
-    clock: Any
+    clock: Callable[[], int] = int
 
     def submit(self, task: Task) -> Future[TaskResult]:
-        self.ran.append(task.key)
+        if task.key in self.ran:
+            raise AssertionError(f"{task.kind} {task.key} was sent twice")
+        self.ran[task.key] = self.clock()
         future = self.engine.submit(task)
         self.ended[task.key] = self.clock()
         return future
@@ -68,34 +70,31 @@ class Recording:
     config: Campaign
     disk: RecordingDisk
     whole: str
+    sent: dict[str, int]
+    """Key → the moment at which a task was handed to a worker: that it would be stood in the journal by then."""
     ended: dict[str, int]
-    events: list[int]
-    """Moment at which each event of the journal was known to be written."""
+    """Key → the moment at which it had ended: its result was published by then."""
 
 
 def record(folder: Path) -> Recording:
     """Runs a campaign in ``folder``, from whatever is there, and records it."""
     config = toy_config(folder)
     disk = RecordingDisk(folder)
+    sent: dict[str, int] = {}
     ended: dict[str, int] = {}
-    events: list[int] = []
 
     def count(engine: Engine) -> Engine:
-        return Counting(engine, [], ended, lambda: disk.number)
-
-    def watch(event: Any, *_: Any) -> None:
-        if event is not None:
-            events.append(disk.number)
+        return Counting(engine, sent, ended, lambda: disk.number)
 
     me = f"a process that is gone, {folder}"
     try:
         # The driver that is recorded must look dead to those that find its lease: they are the same process.
         with replaced_by(disk), patch.object(lease, "process_start", lambda _: me):
-            drive_toy(config, engine=count, watch=watch)
+            drive_toy(config, engine=count)
             disk.finish()
     finally:
         disk.close()
-    return Recording(config, disk, final_hash(folder / "run"), ended, events)
+    return Recording(config, disk, final_hash(folder / "run"), sent, ended)
 
 
 def resume(image: Image, folder: Path, recording: Recording) -> str:
@@ -107,14 +106,12 @@ def resume(image: Image, folder: Path, recording: Recording) -> str:
     published = published_keys(root)
     if not safe <= published:
         return f"{image.name}: {len(safe - published)} results that were published are gone"
-    confirmed = sum(moment < image.last for moment in recording.events)
-    if confirmed:
-        kinds = [e.kind for e in read_events(root / "journal.jsonl") if e.kind in ("sent", "done", "decision")]
-        if len(kinds) < confirmed:
-            return f"{image.name}: {confirmed} events were confirmed, {len(kinds)} are there"
-    ran: list[str] = []
+    told = {key for key, moment in recording.sent.items() if moment < image.last}
+    if told and not told <= {e.data["key"] for e in read_events(root / "journal.jsonl") if e.kind == "sent"}:
+        return f"{image.name}: a task was sent, and the journal does not say so"
+    ran: dict[str, int] = {}
     try:
-        plan = drive_toy(recording.config, engine=lambda e: Counting(e, ran, {}, lambda: 0))
+        plan = drive_toy(recording.config, engine=lambda e: Counting(e, ran, {}))
     except Exception as error:
         return f"{image.name}: {type(error).__name__}: {error}"
     if not plan.finished:
@@ -124,8 +121,8 @@ def resume(image: Image, folder: Path, recording: Recording) -> str:
     if set(ran) & published:
         return f"{image.name}: {len(set(ran) & published)} published results were computed again"
     done = Counter(e.data["key"] for e in read_events(root / "journal.jsonl") if e.kind == "done")
-    if len(ran) != len(set(ran)) or max(done.values()) > 1:
-        return f"{image.name}: something was done twice"
+    if max(done.values()) > 1:
+        return f"{image.name}: something was committed twice"
     return ""
 
 
@@ -148,7 +145,7 @@ def _part(which: tuple[int, int]) -> list[str]:
     folder = _shared["folder"].with_name(f"{_shared['folder'].name}-{first}")
     folder.mkdir()
     config = toy_config(folder)
-    moved = Recording(config, recording.disk, recording.whole, recording.ended, recording.events)
+    moved = Recording(config, recording.disk, recording.whole, recording.sent, recording.ended)
     with replaced_by(Unsynchronised()):
         return [w for image in _shared["images"][first::step] if (w := resume(image, folder, moved))]
 
