@@ -109,6 +109,9 @@ def examine(folder: CampaignFolder) -> Examination:
     found.not_in_journal = len((results | mine) - set(snapshot.outcomes))
     ended = {*snapshot.outcomes, *results, *labels}
     found.in_flight = sum(key not in ended for key in snapshot.sent)
+    if scan.stale:
+        what = f"{scan.stale} of its lines are of a driver that had been taken over"
+        found.findings.append(Finding("leftover", what, folder.journal))
     torn = folder.journal.stat().st_size - scan.good
     if scan.error is None and torn > 0 and not driver_lives(folder):
         what = f"its last line is torn ({torn} bytes); the next run cuts it off"

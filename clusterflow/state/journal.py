@@ -21,7 +21,7 @@ from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import JournalError, StateError
 from clusterflow.state import journal_lines
 from clusterflow.state.disk import disk, fsync_folder, make_folder, storage_error, write_all, write_durably
-from clusterflow.state.journal_lines import START, Event, Scan, scan, seal
+from clusterflow.state.journal_lines import START, Event, Scan, event_of, scan, seal
 
 __all__ = ["Event", "Journal", "decisions_digest", "read_events", "scan_journal"]
 
@@ -199,6 +199,8 @@ class Journal:
         if self._guard is not None:
             self._guard()
         size = os.fstat(self._descriptor).st_size
+        if size != self._size and self._added_by_a_stale_driver(size):
+            self._size = size
         if size != self._size:
             self._broken = f"somebody else changed its length from {self._size} to {size} bytes"
             self._require_whole()
@@ -216,6 +218,14 @@ class Journal:
             raise storage_error(error, self.path, "written") from error
         self._size += len(data)
         self.events.extend(event for event, _ in sealed)
+
+    def _added_by_a_stale_driver(self, size: int) -> bool:
+        """Whether all that was added meanwhile are whole lines of an older epoch: every reader leaves them out."""
+        if size < self._size:
+            return False
+        added = os.pread(self._descriptor, size - self._size, self._size)
+        lines = added.split(b"\n")
+        return not lines.pop() and all((e := event_of(line)) is not None and e.epoch < self.epoch for line in lines)
 
     def _take_back(self) -> None:
         """Removes what a failed write left; a full disk allows that."""

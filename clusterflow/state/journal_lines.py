@@ -3,6 +3,10 @@
 The first event, of kind "journal", carries the format of those that follow. A later version of clusterflow that writes
 otherwise appends such an event when it opens an older journal; what stands before it is read as what it would be today
 (`UPGRADES`), so an older campaign opens, and its lines are never rewritten.
+
+A driver that was stopped for a while (SIGSTOP, a computer that slept) between asking for its lease and writing may add
+a line after another driver has taken over. Its epoch gives it away: lines of an older epoch that the lines of a newer
+one do not build upon are not part of the journal.
 """
 
 from __future__ import annotations
@@ -45,11 +49,13 @@ UPGRADES: Final[dict[int, Callable[[Event], Event]]] = {}
 class Scan:
     """What is in the bytes of a journal: ``events`` up to the first damage, each as this version would have written
     it; ``good``: bytes up to the end of the last of them; ``version``: the format of what stands at the end;
-    ``error``: the damage, None if there is none (a torn last line is none)."""
+    ``stale``: lines that are left out because their driver no longer owned the campaign; ``error``: the damage, None
+    if there is none (a torn last line is none)."""
 
     events: list[Event]
     good: int
     version: int
+    stale: int = 0
     error: JournalError | None = None
 
 
@@ -84,43 +90,52 @@ def scan(raw: bytes, path: Path) -> Scan:
     lines = raw.split(b"\n")
     lines.pop()
     events: list[Event] = []
-    good, version = 0, FORMAT
-    prev, epoch = START, 0
+    good, version, stale = 0, FORMAT, 0
     for number, line in enumerate(lines):
         if number == 0:
             _refuse_newer(_stated_format(line), path)
-        event, why = _event(line, number, prev, epoch)
-        if event is None or why:
-            return Scan(events, good, version, _damaged(path, number, why))
-        if event.kind == "journal":
-            version = int(event.data["format"])
-            _refuse_newer(version, path)
-        prev, epoch = event.checksum, event.epoch
+        event = event_of(line)
+        if event is None:
+            return Scan(events, good, version, stale, _damaged(path, number, "it does not match its checksum"))
+        last = events[-1].epoch if events else 0
+        if event.epoch < last:
+            stale += 1
+        else:
+            if event.epoch > last and _builds_on(event, events):
+                stale += len(events) - event.seq
+                del events[event.seq :]
+            if event.seq != len(events) or event.prev != (events[-1].checksum if events else START):
+                why = f"it has number {event.seq} or does not follow from the line before"
+                return Scan(events, good, version, stale, _damaged(path, number, why))
+            if number == 0 and event.kind != "journal":
+                return Scan(
+                    events, good, version, stale, _damaged(path, number, "it is not the beginning of a journal")
+                )
+            if event.kind == "journal":
+                version = int(event.data["format"])
+                _refuse_newer(version, path)
+            events.append(_upgraded(event, version))
         good += len(line) + 1
-        events.append(_upgraded(event, version))
-    return Scan(events, good, version)
+    return Scan(events, good, version, stale)
 
 
-def _event(line: bytes, number: int, prev: str, epoch: int) -> tuple[Event | None, str]:
-    """The event of a line, or why it is not the one that should stand there."""
+def event_of(line: bytes) -> Event | None:
+    """The event of a line without its newline; None if it is not one, or does not match its own checksum."""
     try:
         fields = json.loads(line)
         event = Event(**fields)
         del fields["checksum"]
-        whole = _line(canonical_json(fields))[0] == line + b"\n"
-        if whole and event.kind == "journal" and not isinstance(event.data["format"], int):
-            return None, "it states no format"
+        if event.kind == "journal" and not isinstance(event.data["format"], int):
+            return None
+        return event if _line(canonical_json(fields))[0] == line + b"\n" else None
     except (ValueError, TypeError, KeyError, RecursionError):
-        whole = False
-    if not whole:
-        return None, "it does not match its checksum"
-    if event.seq != number or event.prev != prev:
-        return None, f"it has number {event.seq} or does not follow from the line before"
-    if event.epoch < epoch:
-        return None, f"its epoch {event.epoch} is older than {epoch} of the line before"
-    if number == 0 and event.kind != "journal":
-        return None, "it is not the beginning of a journal"
-    return event, ""
+        return None
+
+
+def _builds_on(event: Event, events: list[Event]) -> bool:
+    """Whether the first line of a new epoch follows from an earlier line than the last: its driver had not seen what
+    the one before it added since."""
+    return 0 < event.seq < len(events) and events[event.seq - 1].checksum == event.prev
 
 
 def _upgraded(event: Event, version: int) -> Event:
