@@ -18,6 +18,7 @@ from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
 from clusterflow.state.disk import disk, fsync_folder, make_folder, replace_bytes
+from clusterflow.state.fragments import require_fragments
 from clusterflow.state.journal import Journal, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -61,6 +62,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
     lease = Lease.acquire(folder.root, after_epoch=_last_epoch(folder))
     try:
         snapshot = fold(read_events(folder.journal) if resumed else [])
+        require_fragments(folder, snapshot)
         inputs, _ = gather_inputs(config, folder)
         _refuse_other_level(snapshot, inputs, folder)
         changes = _changes(folder, config)

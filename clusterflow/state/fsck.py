@@ -206,7 +206,8 @@ def _labels(folder: CampaignFolder, found: Examination) -> set[str]:
     store = LabelStore.unchecked(folder.labels)
     marker = folder.labels / "format.json"
     try:
-        store.require_known_format()
+        if marker.is_file():  # a store without one gets one from the next run
+            store.require_known_format()
     except StateError as error:
         if "has format" in error.what:
             raise
@@ -238,8 +239,9 @@ def _why(error: StateError) -> str:
 
 def _model_copy(folder: CampaignFolder, snapshot: Snapshot, found: Examination) -> None:
     """The copy of the final model for the user, against the result that it was copied from."""
-    result = folder.result("train", str(snapshot.decisions.get("stop", {}).get("model", "")))
-    if not folder.model.is_dir() or any(f.path == result for f in found.findings) or not result.is_dir():
+    final = str(snapshot.decisions.get("stop", {}).get("model", ""))
+    result = folder.result("train", final)
+    if not final or not folder.model.is_dir() or any(f.path == result for f in found.findings) or not result.is_dir():
         return
     known = {n.removeprefix("model/"): sha for n, sha in verify_folder(result).items() if n.startswith("model/")}
     wrong = [

@@ -18,7 +18,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,8 +187,8 @@ def publish_folder(tmp: Path, final: Path) -> bool:
         raise storage_error(error, final, "written") from error
 
 
-def verify_folder(final: Path) -> Mapping[str, str]:
-    """Compares a published folder with its manifest; returns relative file name → SHA-256.
+def verify_folder(final: Path, *, only: Collection[str] = ()) -> Mapping[str, str]:
+    """Compares a published folder, or ``only`` some of its files, with its manifest; returns relative name → SHA-256.
 
     Files that the manifest does not list (notes of the user) do not matter.
 
@@ -205,6 +205,7 @@ def verify_folder(final: Path) -> Mapping[str, str]:
             todo=f"It was moved or deleted. {REMEDY}",
         )
     files = read_json(final / MANIFEST)["files"]
+    files = {name: known for name, known in files.items() if not only or name in only}
     wrong = []
     for name, known in files.items():
         file = final / name

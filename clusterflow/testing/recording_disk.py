@@ -32,6 +32,13 @@ Tree = Mapping[str, bytes | None]
 """Relative path → content; None for a folder."""
 
 
+class Unsynchronised(Disk):
+    """Does not wait for the disk: for tests of anything but a loss of power."""
+
+    def sync(self, descriptor: int) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class Image:
     """What may be on the disk after a crash: before the ``number``-th call (from 1), which would have been ``call``,

@@ -13,9 +13,8 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,17 +28,10 @@ from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
 from clusterflow.state import disk as disk_module
 from clusterflow.state import lease
-from clusterflow.state.disk import Disk, replaced_by
+from clusterflow.state.disk import replaced_by
 from clusterflow.state.journal import read_events
-from clusterflow.testing.recording_disk import Image, RecordingDisk
+from clusterflow.testing.recording_disk import Image, RecordingDisk, Unsynchronised
 from clusterflow.testing.toy_science import drive_toy, final_hash, published_keys, toy_config
-
-
-class Unsynchronised(Disk):
-    """Does not wait for the disk: what these tests need to know of it, the recording has said."""
-
-    def sync(self, descriptor: int) -> None:
-        pass
 
 
 @dataclass
@@ -148,18 +140,6 @@ def _part(which: tuple[int, int]) -> list[str]:
     moved = Recording(config, recording.disk, recording.whole, recording.sent, recording.ended)
     with replaced_by(Unsynchronised()):
         return [w for image in _shared["images"][first::step] if (w := resume(image, folder, moved))]
-
-
-@pytest.fixture
-def fast(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of small files are written and deleted."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    folder = Path(tempfile.mkdtemp(prefix="clusterflow-", dir=memory))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
