@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
@@ -14,7 +15,7 @@ from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
 from clusterflow.extract.calibration import Calibration, ErrorModel, calibrate
 from clusterflow.extract.confirm import confirmations
-from clusterflow.state.disk import replace_bytes, replace_file
+from clusterflow.state.disk import replace_bytes, replace_file, storage_error
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -36,7 +37,20 @@ def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
 
 
 def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
-    """Writes ``dataset.extxyz``, ``metrics.json``, ``calibration.json`` and ``model/`` as far as they exist yet."""
+    """Writes ``dataset.extxyz``, ``metrics.json``, ``calibration.json`` and ``model/`` as far as they exist yet.
+
+    Raises
+    ------
+    StateError
+        The disk is full, fails or may not be written to; or a label is damaged.
+    """
+    try:
+        _write_outputs(folder, snapshot)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or folder.root), "written") from error
+
+
+def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
     frames = dataset(folder, snapshot)
     if frames:
         partial = folder.dataset.with_suffix(".part")

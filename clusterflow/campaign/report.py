@@ -30,6 +30,7 @@ from clusterflow.evaluate.report.data import (
     WalkerRow,
 )
 from clusterflow.evaluate.report.render import render_report
+from clusterflow.state.disk import storage_error
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import read_json, verify_folder
 from clusterflow.state.snapshot import Snapshot
@@ -39,8 +40,17 @@ _GALLERY = 60
 
 
 def write_report(folder: CampaignFolder, snapshot: Snapshot) -> Path:
-    """Writes ``report.html``; a campaign that has hardly begun has a report too."""
-    render_report(report_data(folder, snapshot), folder.report)
+    """Writes ``report.html``; a campaign that has hardly begun has a report too.
+
+    Raises
+    ------
+    StateError
+        The disk is full, fails or may not be written to; or a result is damaged.
+    """
+    try:
+        render_report(report_data(folder, snapshot), folder.report)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or folder.report), "written") from error
     return folder.report
 
 
