@@ -25,11 +25,15 @@ class Liar(LennardJones):  # type: ignore[misc]
 
     lie = ""
     asked = 0
+    about: Any = None
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = ()) -> None:
         super().calculate(atoms, properties, system_changes)
-        type(self).asked += 1
-        if type(self).asked != 3:
+        kind = type(self)
+        kind.asked += 1
+        if kind.asked == 3:
+            kind.about = atoms.positions.copy()
+        if kind.about is None or not np.array_equal(atoms.positions, kind.about):
             return
         forces = self.results["forces"]
         if self.lie == "energy is NaN":
@@ -40,6 +44,8 @@ class Liar(LennardJones):  # type: ignore[misc]
             forces[0] = np.inf
         elif self.lie == "an atom is missing":
             self.results["forces"] = forces[:2]
+        elif self.lie == "nothing":
+            self.results.clear()
         elif self.lie == "another order":
             self.atoms = self.atoms[[2, 0, 1]]
             self.results["forces"] = forces[[2, 0, 1]]
@@ -54,6 +60,7 @@ REASONS = {
     "forces are NaN": "The forces on atoms 1 are not finite",
     "forces are infinite": "not finite",
     "an atom is missing": "The forces have shape (2, 3), but 3 atoms need (3, 3): the result is truncated.",
+    "nothing": "failed for H2O",
     "another order": "3 of 3 differ, the first is atom 0 (O here, H there)",
     "a torn molecule": "above the limit of 50 eV/Å",
     "a program that dies": "segmentation fault in the kernel",
@@ -64,6 +71,7 @@ REASONS = {
 def test_a_lying_program_costs_one_label(fast: Path, monkeypatch: pytest.MonkeyPatch, lie: str) -> None:
     monkeypatch.setattr(Liar, "lie", lie)
     monkeypatch.setattr(Liar, "asked", 0)
+    monkeypatch.setattr(Liar, "about", None)
     monkeypatch.setattr("ase.calculators.lj.LennardJones", Liar)
     config = toy_config(fast / "toy", start=START)
     assert drive_toy(config).finished
