@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from clusterflow.cli.fsck import check_folder
+from clusterflow.cli.main import app
 from clusterflow.core.data import Task
 from clusterflow.core.protocols import Engine
 from clusterflow.errors import JournalError, StateError
@@ -330,6 +332,18 @@ def test_results_of_a_dead_driver_are_counted_not_called_damage(halfway: Path, f
     assert found.damage == []
     assert found.not_in_journal == len(published_keys(root.root))
     assert found.in_flight == 0  # it is published
+
+
+def test_the_command_and_its_exit_codes(whole: Path, fast: Path) -> None:
+    folder = again(whole, fast)
+    root = str(folder / "run")
+    fsck = CliRunner()
+    assert fsck.invoke(app, ["fsck", root]).exit_code == 0
+    empty(next((folder / "run").glob("labels/??/*.json")))
+    assert fsck.invoke(app, ["fsck", root]).exit_code == 1
+    assert fsck.invoke(app, ["fsck", root, "--rebuild"]).exit_code == 0
+    assert fsck.invoke(app, ["fsck", root]).exit_code == 0
+    assert fsck.invoke(app, ["fsck", str(folder / "nowhere")]).exit_code == 2
 
 
 def test_json_for_scripts(whole: Path, fast: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return record(tmp_path_factory.mktemp("recorded") / "toy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", [("kept", "torn"), ("lost",), ("names", "zeros")], ids="+".join)
 def test_a_crash_at_every_durable_call_ends_the_same(
     recording: Recording, fast: Path, modes: tuple[str, ...], record_property: Callable[[str, object], None]
@@ -160,6 +161,7 @@ def test_a_crash_at_every_durable_call_ends_the_same(
     assert not wrong, f"{len(wrong)} of {len(images)}:\n" + "\n".join(wrong[:10])
 
 
+@pytest.mark.slow
 def test_a_crash_during_recovery_ends_the_same(recording: Recording, fast: Path) -> None:
     """A second crash, while the driver that came after the first one opens the campaign and does its first tasks."""
     first = [i for i in recording.disk.images if i.mode in ("torn", "lost")][5::31]

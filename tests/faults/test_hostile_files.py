@@ -120,6 +120,7 @@ def test_beside_what_is_there(halfway: Path, fast: Path, unsynchronised: None, k
     assert not mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pickle", "zip", "yaml"])
 def test_in_place_of_each_file(halfway: Path, fast: Path, unsynchronised: None, kind: str) -> None:
     mark, folder = fast / "mark", fast / "toy"
