@@ -194,6 +194,7 @@ def _results(folder: CampaignFolder, found: Examination) -> set[str]:
                 Finding("damaged", f"no result of clusterflow: {error!r}", path, kind, key, movable=True)
             )
         except StateError as error:
+            _refuse_newer(error)
             found.findings.append(Finding("damaged", _why(error), path, kind, key, movable=True))
     found.results = len(whole)
     return whole
@@ -209,8 +210,7 @@ def _labels(folder: CampaignFolder, found: Examination) -> set[str]:
         if marker.is_file():  # a store without one gets one from the next run
             store.require_known_format()
     except StateError as error:
-        if "has format" in error.what:
-            raise
+        _refuse_newer(error)
         found.findings.append(Finding("damaged", error.what, marker, movable=True))
     whole = set()
     for key in list(store.keys()):
@@ -218,6 +218,7 @@ def _labels(folder: CampaignFolder, found: Examination) -> set[str]:
             store.get(key)
             whole.add(key)
         except StateError as error:
+            _refuse_newer(error)
             path = folder.labels / key[:2] / f"{key}.json"
             found.findings.append(Finding("damaged", _why(error), path, "label", key, movable=True))
     for key in list(store.failures()):
@@ -230,6 +231,12 @@ def _labels(folder: CampaignFolder, found: Examination) -> set[str]:
             )
     found.labels = len(whole)
     return whole
+
+
+def _refuse_newer(error: StateError) -> None:
+    """Raises it if it is about a file of a newer version, which is not damaged."""
+    if "this clusterflow knows formats up to" in error.what:
+        raise error
 
 
 def _why(error: StateError) -> str:

@@ -380,6 +380,12 @@ def test_a_newer_format_is_refused_not_called_damage(whole: Path, fast: Path) ->
     with pytest.raises(StateError, match="has format 2"):
         examine(CampaignFolder(folder / "run"))
     empty(marker)
+    label = next((folder / "run").glob("labels/??/*.json"))
+    raw = label.read_bytes()
+    label.write_bytes(raw.replace(b'"format":1', b'"format":2'))
+    with pytest.raises(StateError, match="has format 2"):
+        check_folder(folder / "run", rebuild=True, as_json=True, console=quiet())
+    label.write_bytes(raw)
     found = examine(CampaignFolder(folder / "run"))
     assert [f.path for f in found.damage] == [marker]
     assert check_folder(folder / "run", rebuild=True, as_json=False, console=quiet()) == 0

@@ -177,6 +177,43 @@ def test_a_disk_that_becomes_read_only_at_any_call(whole: str, fast: Path, monke
     assert calls > 200
 
 
+def test_a_rebuild_that_is_cut_short_at_any_call_is_done_by_the_next(
+    whole: str, fast: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = count()
+    monkeypatch.setattr(lease, "process_start", lambda _: f"run {runs}")
+    source = fast / "source"
+    drive_toy(toy_config(source))
+    damaged = [*source.glob("run/labels/??/*.json")][:1] + [*source.glob("run/tasks/train/*/result.json")][:1]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-9])
+    journal = source / "run" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:20], lines[20].replace(b"kind", b"kinD", 1), *lines[21:]]))
+    for calls in count():
+        folder = fast / str(calls)
+        shutil.copytree(source, folder)
+        next(runs)
+        said: StateError | None = None
+        with replaced_by(BecomesReadOnly(calls)):
+            try:
+                check_folder(folder / "run", rebuild=True, as_json=False, console=Console(quiet=True))
+            except StateError as error:
+                said = error
+        for _ in range(2):  # the second finds nothing left to do
+            next(runs)
+            assert check_folder(folder / "run", rebuild=True, as_json=False, console=Console(quiet=True)) == 0
+        assert {p.read_bytes() for p in damaged} <= {
+            p.read_bytes() for p in [*folder.rglob("damaged/**/*")] if p.is_file()
+        }
+        next(runs)
+        assert drive_toy(toy_config(folder)).finished, calls
+        assert final_hash(folder / "run") == whole, calls
+        if said is None:
+            break
+    assert calls > 30
+
+
 def test_a_disk_that_is_mounted_read_only(
     whole: str, small: tuple[Path, Mount], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
