@@ -6,7 +6,6 @@ whatever has happened to the user's files since.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 
@@ -20,7 +19,9 @@ from clusterflow.config.start import Dataset
 from clusterflow.config.systems import System
 from clusterflow.core.frames import content_hash, digest, read_frames, write_frames
 from clusterflow.errors import ConfigError, StructureError
+from clusterflow.state.disk import make_folder, replace_bytes, replace_file
 from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.recipe import read_recipe, recipe_bytes
 
 _DATASET = "dataset.extxyz"
 
@@ -64,7 +65,7 @@ def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
     copy, recipe = folder.inputs / f"{system.name}.extxyz", folder.inputs / f"{system.name}.json"
     told = {"build": to_json(system)["build"], "structure": str(system.structure)}
     if copy.is_file() and recipe.is_file():
-        before = json.loads(recipe.read_text(encoding="utf-8"))
+        before = read_recipe(recipe, copy)
         if before["build"] != told["build"]:
             raise ConfigError(
                 f"System '{system.name}' was built otherwise when this campaign began.",
@@ -80,11 +81,12 @@ def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
             )
         return kept
     atoms = system.atoms()
-    folder.inputs.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.inputs)
     partial = copy.with_suffix(".part")
     write_frames(partial, [atoms])
-    partial.replace(copy)
-    recipe.write_text(json.dumps(told), encoding="utf-8")
+    record = recipe_bytes(told, partial)
+    replace_file(partial, copy)
+    replace_bytes(recipe, record)
     return read_frames(copy)[0]  # as every worker will read it
 
 
@@ -104,11 +106,11 @@ def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -
             )
     if not copy.is_file():
         config.start.frames(level)
-        folder.inputs.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.inputs)
         partial = copy.with_suffix(".part")
         shutil.copyfile(config.start.file, partial)
-        partial.replace(copy)
-        source.write_text(str(config.start.file), encoding="utf-8")
+        replace_file(partial, copy)
+        replace_bytes(source, str(config.start.file).encode())
     return config.start.model_copy(update={"file": copy}).frames(level)
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusterflow.campaign.failures import FailureRate
 from clusterflow.campaign.plan import Inputs, Plan, plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
@@ -27,6 +28,10 @@ _POLL = 0.5  # s
 
 class Interrupted(Exception):  # noqa: N818
     """The user or the scheduler asked to stop; the campaign resumes with the next `clusterflow run`."""
+
+
+class Paused(Interrupted):
+    """Too much failed (`failures:`); the message says what. Journaled; resumes with the next `clusterflow run`."""
 
 
 @dataclass(slots=True)
@@ -48,6 +53,10 @@ class Loop:
     _flight: dict[Future[TaskResult], Task] = field(default_factory=dict)
     _lost_in_a_row: int = 0
     _plan: Plan = field(default_factory=Plan)
+    _rate: FailureRate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rate = FailureRate(self.config.failures)
 
     def run(self) -> Plan:
         """Until the plan has finished or failed.
@@ -55,7 +64,7 @@ class Loop:
         Raises
         ------
         Interrupted
-            ``stop`` said so; what was in flight is lost, what was published is not.
+            ``stop`` said so, or (`Paused`) too much failed; what was in flight is lost, what was published is not.
         StateError, InputError, ExecutionError
             Something that no other task can work around.
         """
@@ -89,6 +98,7 @@ class Loop:
 
     def _send(self) -> bool:
         """Sends what is not in flight; True if something ended at once (a published result), so plan again."""
+        self._pause_if_failing()
         flying = {t.key for t in self._flight.values()}
         ended = False
         for task in self._plan.tasks:
@@ -107,6 +117,12 @@ class Loop:
             self._write("sent", key=task.key, task=task.kind, lane=task.lane, what=describe(task))
             self._flight[self.engine.submit(task)] = task
         return ended
+
+    def _pause_if_failing(self) -> None:
+        found = self._rate.too_many()
+        if found is not None:
+            self._write("paused", reason=str(found), task=found.kind, failed=found.failed, of=found.of)
+            raise Paused(str(found))
 
     def _collect(self) -> None:
         """Waits for something to end, or for a moment."""
@@ -147,6 +163,8 @@ class Loop:
 
     def _done(self, task: Task, result: TaskResult, *, cached: bool = False) -> None:
         self._lost_in_a_row = 0
+        if not cached:
+            self._rate.saw(task.kind)
         self._write(
             "done",
             key=task.key,
@@ -161,6 +179,8 @@ class Loop:
     def _failed(self, task: Task, error: BaseException, *, final: bool) -> None:
         reason = error.what if isinstance(error, ClusterflowError) else f"{type(error).__name__}: {error}"
         where = error.where if isinstance(error, ClusterflowError) else ""
+        if final and task.key in self.snapshot.sent:  # what another campaign put on record cost nothing here
+            self._rate.saw(task.kind, reason)
         self._write(
             "failed",
             key=task.key,

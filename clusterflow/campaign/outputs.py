@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
@@ -14,6 +15,7 @@ from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
 from clusterflow.extract.calibration import Calibration, ErrorModel, calibrate
 from clusterflow.extract.confirm import confirmations
+from clusterflow.state.disk import replace_bytes, replace_file, storage_error
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -35,12 +37,25 @@ def dataset(folder: CampaignFolder, snapshot: Snapshot) -> list[Atoms]:
 
 
 def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
-    """Writes ``dataset.extxyz``, ``metrics.json``, ``calibration.json`` and ``model/`` as far as they exist yet."""
+    """Writes ``dataset.extxyz``, ``metrics.json``, ``calibration.json`` and ``model/`` as far as they exist yet.
+
+    Raises
+    ------
+    StateError
+        The disk is full, fails or may not be written to; or a label is damaged.
+    """
+    try:
+        _write_outputs(folder, snapshot)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or folder.root), "written") from error
+
+
+def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
     frames = dataset(folder, snapshot)
     if frames:
         partial = folder.dataset.with_suffix(".part")
         write_frames(partial, frames)
-        partial.replace(folder.dataset)
+        replace_file(partial, folder.dataset)
         _write_calibration(folder, snapshot, frames)
     evaluated = [v for n, v in snapshot.decisions.items() if n.startswith("evaluated/")]
     if evaluated:
@@ -54,7 +69,7 @@ def write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
             "new_labels": _before_training(snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
         }
-        folder.metrics.write_text(json.dumps(table, indent=1), encoding="utf-8")
+        replace_bytes(folder.metrics, json.dumps(table, indent=1).encode())
     stop = snapshot.decisions.get("stop")
     exports = [k for k, o in snapshot.outcomes.items() if o.kind == "export" and o.status == "done"]
     if stop is not None and folder.result("train", stop["model"]).is_dir():
@@ -80,7 +95,7 @@ def _write_calibration(folder: CampaignFolder, snapshot: Snapshot, frames: Seque
         model = calibrate(last.columns, confirmations(frames), tolerance=tolerance, confidence=last.confidence)
         models_made = [v["model_id"] for n, v in snapshot.decisions.items() if n.startswith("model/")]
         told = Calibration(model, str(frames[-1].info[keys.LEVEL]), tolerance, str(models_made[-1]))
-        folder.calibration.write_text(json.dumps(told.to_json(), indent=1), encoding="utf-8")
+        replace_bytes(folder.calibration, json.dumps(told.to_json(), indent=1).encode())
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

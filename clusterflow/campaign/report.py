@@ -30,7 +30,9 @@ from clusterflow.evaluate.report.data import (
     WalkerRow,
 )
 from clusterflow.evaluate.report.render import render_report
+from clusterflow.state.disk import storage_error
 from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.publish import read_json, verify_folder
 from clusterflow.state.snapshot import Snapshot
 
 _GALLERY = 60
@@ -38,16 +40,24 @@ _GALLERY = 60
 
 
 def write_report(folder: CampaignFolder, snapshot: Snapshot) -> Path:
-    """Writes ``report.html``; a campaign that has hardly begun has a report too."""
-    render_report(report_data(folder, snapshot), folder.report)
+    """Writes ``report.html``; a campaign that has hardly begun has a report too.
+
+    Raises
+    ------
+    StateError
+        The disk is full, fails or may not be written to; or a result is damaged.
+    """
+    try:
+        render_report(report_data(folder, snapshot), folder.report)
+    except OSError as error:
+        raise storage_error(error, Path(error.filename or folder.report), "written") from error
     return folder.report
 
 
 def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
     """All that the report shows."""
     status = campaign_status(snapshot)
-    config = json.loads(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
-    environment = json.loads(folder.environment.read_text(encoding="utf-8")) if folder.environment.is_file() else {}
+    config, environment = _json(folder.config), _json(folder.environment)
     labels = [o for o in snapshot.outcomes.values() if o.kind == "label"]
     evaluated = _evaluated(snapshot)
     models, correlations = _models(folder, snapshot, evaluated)
@@ -158,7 +168,7 @@ def _models(
 ) -> tuple[list[ModelResult], list[CorrelationRow]]:
     models, rows = [], []
     for value in evaluated:
-        place = folder.result("evaluate", value["evaluation"])
+        place = _verified(folder, "evaluate", value["evaluation"])
         data = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
         trained = snapshot.outcomes.get(value["model"])
         with np.load(place / "atoms.npz", allow_pickle=False) as arrays:
@@ -200,16 +210,15 @@ def _novelty(
     }
     for value in evaluated:
         pool = pools.get(value["mixture"])
-        if pool is None:
+        if pool is None or value["mixture"] not in snapshot.outcomes:
             continue
         iteration = int(value["iteration"]) + 1
-        with np.load(folder.result("novelty", value["mixture"]) / "training.npz", allow_pickle=False) as known:
+        fitted = _verified(folder, "novelty", value["mixture"])
+        with np.load(fitted / "training.npz", allow_pickle=False) as known:
             train = {k: known[k] for k in known.files}
-        with np.load(folder.result("acquire", pool) / "pool.npz", allow_pickle=False) as found:
+        with np.load(_verified(folder, "acquire", pool) / "pool.npz", allow_pickle=False) as found:
             new = {k: found[k] for k in found.files}
-        density = json.loads((folder.result("novelty", value["mixture"]) / "density.json").read_text(encoding="utf-8"))[
-            "mixtures"
-        ]
+        density = json.loads((fitted / "density.json").read_text(encoding="utf-8"))["mixtures"]
         for z in sorted(set(new["numbers"].tolist()) | set(train["numbers"].tolist())):
             element = chemical_symbols[int(z)]
             old, fresh = train["numbers"] == z, new["numbers"] == z
@@ -230,9 +239,22 @@ def _novelty(
     return histograms, maps
 
 
-def _payload(folder: CampaignFolder, kind: str, key: str) -> dict[str, Any]:
-    from clusterflow.state.publish import read_json
+def _verified(folder: CampaignFolder, kind: str, key: str) -> Path:
+    """Folder of a published result, every file of it as it was written (StateError otherwise)."""
+    place = folder.result(kind, key)
+    verify_folder(place)
+    return place
 
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a file of the last run says; nothing if it is not there or damaged, since the next run writes it anew."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _payload(folder: CampaignFolder, kind: str, key: str) -> dict[str, Any]:
     path = folder.result(kind, key) / "result.json"
     return dict(read_json(path)["payload"]) if path.is_file() else {}
 
@@ -287,7 +309,7 @@ def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[FragmentView]
 def _potential(folder: CampaignFolder, snapshot: Snapshot) -> PotentialFiles | None:
     if not (folder.model / "model.json").is_file():
         return None
-    model = json.loads((folder.model / "model.json").read_text(encoding="utf-8"))
+    model = _json(folder.model / "model.json")
     files = {p.name: f"model/{p.name}" for p in sorted(folder.model.iterdir()) if p.is_file()}
     stop = snapshot.decisions.get("stop", {})
     trained = snapshot.outcomes.get(str(stop.get("model", "")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
+from clusterflow.state.disk import disk, fsync_folder, make_folder, replace_bytes
+from clusterflow.state.fragments import require_fragments
 from clusterflow.state.journal import Journal, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -61,6 +62,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
     lease = Lease.acquire(folder.root, after_epoch=_last_epoch(folder))
     try:
         snapshot = fold(read_events(folder.journal) if resumed else [])
+        require_fragments(folder, snapshot)
         inputs, _ = gather_inputs(config, folder)
         _refuse_other_level(snapshot, inputs, folder)
         changes = _changes(folder, config)
@@ -103,7 +105,7 @@ def _last_epoch(folder: CampaignFolder) -> int:
 
 def _make(root: Path) -> None:
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         root.chmod(0o700)  # labels and models are the user's own until they share them
         free = shutil.disk_usage(root).free
     except OSError as error:
@@ -134,7 +136,10 @@ def _changes(folder: CampaignFolder, config: Campaign) -> list[str]:
     """Lines "key: before → after" for everything that differs from last time."""
     if not folder.config.is_file():
         return []
-    before = _flat(json.loads(folder.config.read_text(encoding="utf-8")))
+    try:
+        before = _flat(json.loads(folder.config.read_text(encoding="utf-8")))
+    except ValueError:
+        return [f"{folder.config.name} was damaged, so what differs from last time is not known; it is written anew"]
     after = _flat(to_json(config))
     return [
         f"{key}: {before.get(key, '(not there)')} → {after.get(key, '(not there)')}"
@@ -163,16 +168,12 @@ def _point_to_labels(config: Campaign, folder: CampaignFolder, snapshot: Snapsho
             todo="Set `labels_folder:` back, or start another campaign: it finds what the shared folder has.",
         )
     if config.labels_folder is None:
-        folder.labels_pointer.unlink(missing_ok=True)
+        disk().unlink(folder.labels_pointer)
+        fsync_folder(folder.root)
     else:
-        wanted.mkdir(parents=True, exist_ok=True)
-        folder.labels_pointer.write_text(f"{wanted}\n", encoding="utf-8")
+        make_folder(wanted)
+        replace_bytes(folder.labels_pointer, f"{wanted}\n".encode())
 
 
 def _replace(path: Path, data: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".part")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    replace_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode())

@@ -39,7 +39,7 @@ class ModelRow:
 
 @dataclass(slots=True)
 class Status:
-    """``state``: running (as far as the journal knows), stopped, finished or failed; ``reason`` why.
+    """``state``: running (as far as the journal knows), stopped, paused, finished or failed; ``reason`` why.
 
     ``certificates``: of the selected fragments, how many passed, failed, or have no bound yet (empty: none was asked
     for). ``labels_seconds_left`` extrapolates the rate at which the latest labels came in; None before there is a rate.
@@ -125,8 +125,8 @@ def _seconds_per_label(snapshot: Snapshot, left: int) -> float | None:
 def _state(snapshot: Snapshot) -> tuple[str, str]:
     if snapshot.finished is not None:
         return ("failed" if snapshot.finished.get("failed") else "finished"), str(snapshot.finished["reason"])
-    if snapshot.last is not None and snapshot.last.kind == "stopped":
-        return "stopped", str(snapshot.last.data.get("reason", ""))
+    if snapshot.last is not None and snapshot.last.kind in ("stopped", "paused"):
+        return snapshot.last.kind, str(snapshot.last.data.get("reason", ""))
     return "running", ""
 
 

@@ -92,6 +92,21 @@ def report(folder: Folder) -> None:
     console.print(str(place.report), markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+@guarded
+def fsck(
+    folder: Folder,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Set aside what is damaged, so that the next run computes it anew.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Verifies the journal, every result and every label of a campaign; changes nothing without --rebuild."""
+    from clusterflow.cli.fsck import check_folder
+
+    sys.exit(check_folder(folder, rebuild=rebuild, as_json=as_json, console=console))
+
+
 Output = Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Go on with a structure that lacks atoms.")]

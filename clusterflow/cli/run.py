@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from clusterflow.campaign.loop import Interrupted, Loop
+from clusterflow.campaign.loop import Interrupted, Loop, Paused
 from clusterflow.campaign.outputs import write_outputs
 from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.progress import running_lines
@@ -85,11 +85,13 @@ def run_campaign(
             watch=view.watch,
             stop=lambda: bool(stop.name),
         )
-        finished = False
+        finished, paused = False, ""
         try:
             with view:
                 plan = loop.run()
             finished = True
+        except Paused as pause:
+            paused = str(pause)
         except Interrupted:
             session.snapshot.apply(session.journal.append("stopped", reason=stop.name))
         except ExecutionError:
@@ -98,6 +100,17 @@ def run_campaign(
         finally:
             runner.close(cancel=not finished)
         _write_outputs(session)
+        if paused:
+            again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
+            Console(file=sys.stderr).print(
+                f"paused: {paused}\n  where: {session.folder.root}\n"
+                f"  next:  `{program()} status {session.folder.root}` names the logs. Mend the cause, then `{again}` "
+                "goes on (with --retry-failed it also tries the failed ones again); `failures:` sets the limit",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            return STOPPED
         if not finished:
             again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
             console.print(f"stopped by {stop.name}; `{again}` resumes", markup=False, soft_wrap=True)

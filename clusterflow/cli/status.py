@@ -26,10 +26,21 @@ def find_campaign(path: Path) -> tuple[CampaignFolder, Snapshot]:
     StateError
         There is none, or its journal is damaged.
     """
+    folder = campaign_folder(path)
+    return folder, fold(read_events(folder.journal))
+
+
+def campaign_folder(path: Path) -> CampaignFolder:
+    """The run folder itself, or the one that a YAML file describes.
+
+    Raises
+    ------
+    InputError
+        No campaign lives there.
+    """
     if path.suffix in (".yaml", ".yml"):
         path = load_campaign(path).run_folder
-    folder = CampaignFolder(path.absolute()).require()
-    return folder, fold(read_events(folder.journal))
+    return CampaignFolder(path.absolute()).require()
 
 
 def print_status(path: Path, *, as_json: bool, console: Console) -> None:

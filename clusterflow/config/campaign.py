@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from clusterflow.config.explore import Explore, OpenMM
 from clusterflow.config.extract import BuildingBlocks, Extract
+from clusterflow.config.failures import Failures
 from clusterflow.config.label import GPAW, Label
 from clusterflow.config.score import GaussianMixture, Score
 from clusterflow.config.section import Section
@@ -37,6 +38,7 @@ class Campaign(Section):
     label: Label = GPAW()
     train: Train = NequIP()
     stop: Stop = Stop()
+    failures: Failures = Failures()
     machine: str = "local"
     """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
     labels_folder: FilePath | None = None

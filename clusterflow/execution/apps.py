@@ -136,7 +136,6 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
         },
     )
     final = folder.result(task.kind, task.key)
-    final.parent.mkdir(parents=True, exist_ok=True)
     publish_folder(out, final)
     shutil.rmtree(scratch, ignore_errors=True)
     again = published(task, folder)  # the first publisher's, should two have worked on it

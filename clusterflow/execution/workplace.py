@@ -23,7 +23,7 @@ from clusterflow.errors import StateError
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
-from clusterflow.state.publish import verify_folder
+from clusterflow.state.publish import REMEDY, verify_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Workplace:
             raise StateError(
                 f"The result of {kind} {key[:16]} is missing, although the journal says it is done.",
                 where=str(path),
-                todo="Restore the folder from a backup, or start the campaign anew with the same labels folder.",
+                todo=REMEDY,
             )
         verify_folder(path)
         return path
@@ -80,7 +80,7 @@ class Workplace:
                 raise StateError(
                     f"Label {key[:16]} is missing from the label store.",
                     where=str(self.folder.labels),
-                    todo="Restore the labels folder from a backup; labels that are lost must be computed again.",
+                    todo=REMEDY,
                 )
             frames.append(with_label(annotated.get(key, found[0]), found[1], **{keys.LABEL: key}))
         return frames

@@ -17,7 +17,7 @@ from ase import Atoms
 from clusterflow.core.data import Label, Prediction
 from clusterflow.core.frames import canonical_json
 from clusterflow.errors import InputError, LabelError
-from clusterflow.label.checks import check_label, check_structure
+from clusterflow.label.checks import check_label, check_same_atoms, check_structure
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -107,6 +107,7 @@ class ASEReference:
                 todo="Check that the calculator supports these elements and this kind of boundary.",
             ) from error
         prediction = Prediction(energy, forces, stress)
+        check_same_atoms(atoms, getattr(calc, "atoms", None), where=str(workdir))
         check_label(atoms, prediction, max_force=self.max_force, max_net_force=self.max_net_force, where=str(workdir))
         return Label(
             prediction=prediction,

@@ -55,6 +55,33 @@ def check_electrons(atoms: Atoms, charge: int, spin: int, *, where: str = "") ->
         )
 
 
+def check_same_atoms(atoms: Atoms, computed: Atoms | None, *, where: str = "") -> None:
+    """Refuses a result that a program says it computed for other atoms, or for the same ones in another order: its
+    forces would go to the wrong atoms. ``computed`` is None where the program does not say.
+
+    Raises
+    ------
+    LabelError
+        With the first atom that differs.
+    """
+    if computed is None:
+        return
+    if len(computed) != len(atoms):
+        raise LabelError(
+            f"{len(atoms)} atoms were to be labelled, the result is for {len(computed)}.", where=where, todo=_REDO
+        )
+    moved = np.abs(computed.positions - atoms.positions).max(axis=1) > 1e-4
+    other = np.flatnonzero((computed.numbers != atoms.numbers) | moved)
+    if other.size:
+        first = int(other[0])
+        raise LabelError(
+            f"The result is for other atoms, or the same in another order: {other.size} of {len(atoms)} differ, the "
+            f"first is atom {first} ({atoms.symbols[first]} here, {computed.symbols[first]} there).",
+            where=where,
+            todo=_REDO + "Look at how the program sorts its atoms.",
+        )
+
+
 def check_label(
     atoms: Atoms,
     prediction: Prediction,

@@ -102,8 +102,8 @@ def _load(path: Path, job: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        data: dict[str, Any] = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError) as error:
         raise LabelError(
             f"The result is truncated or damaged: {error}", where=str(path), todo="Run the label again."
         ) from error

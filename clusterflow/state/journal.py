@@ -9,38 +9,21 @@ driver cuts off (and keeps as ``journal.torn-<n>``). Times are information: noth
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import JournalError, StateError
-from clusterflow.state.disk import fsync_folder, make_folder, storage_error, write_all, write_durably
+from clusterflow.state import journal_lines
+from clusterflow.state.disk import disk, fsync_folder, make_folder, storage_error, write_all, write_durably
+from clusterflow.state.journal_lines import START, Event, Scan, event_of, scan, seal
 
-FORMAT: Final = 1
-"""Format of the lines; the first event, of kind "journal", carries it."""
-_START: Final = "0" * 64
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line. ``seq`` counts from 0; ``time`` is ISO 8601 in UTC; ``epoch`` is the lease under which it was written;
-    ``prev`` and ``checksum`` (SHA-256, hex) chain the lines."""
-
-    seq: int
-    time: str
-    epoch: int
-    kind: str
-    data: Mapping[str, Any]
-    prev: str
-    checksum: str
+__all__ = ["Event", "Journal", "decisions_digest", "read_events", "scan_journal"]
 
 
 def read_events(path: str | Path) -> list[Event]:
@@ -53,7 +36,23 @@ def read_events(path: str | Path) -> list[Event]:
     StateError
         There is no journal, or it cannot be read.
     """
-    return _verify(_read(Path(path)), Path(path))[0]
+    found = scan(_read(Path(path)), Path(path))
+    if found.error is not None:
+        raise found.error
+    return found.events
+
+
+def scan_journal(path: str | Path) -> Scan:
+    """As `read_events`, but damage is part of the answer and what stands before it is given; for `clusterflow fsck`.
+
+    Raises
+    ------
+    JournalError
+        The journal is of a newer format.
+    StateError
+        There is no journal, or it cannot be read.
+    """
+    return scan(_read(Path(path)), Path(path))
 
 
 def decisions_digest(events: Iterable[Event]) -> str:
@@ -99,16 +98,19 @@ class Journal:
             make_folder(path.parent)
             new = not path.exists()
             raw = b"" if new else path.read_bytes()
-            events, good = _verify(raw, path)
+            found = scan(raw, path)
+            if found.error is not None:
+                raise found.error
+            events, good = found.events, found.good
             if good < len(raw):
                 _keep_torn(path, raw[good:])
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            descriptor = disk().append_to(path)
         except OSError as error:
             raise storage_error(error, path, "opened") from error
         try:
             if good < len(raw):
-                os.ftruncate(descriptor, good)
-                os.fsync(descriptor)
+                disk().truncate(descriptor, good)
+                disk().sync(descriptor)
             if new:
                 fsync_folder(path.parent)
             if events and events[-1].epoch > epoch:
@@ -118,8 +120,8 @@ class Journal:
                     todo="Another driver has taken the campaign over; if none runs, run the same command again.",
                 )
             journal = cls(path, descriptor, epoch, events, good, guard)
-            if not events:
-                journal.append("journal", format=FORMAT)
+            if not events or found.version < journal_lines.FORMAT:
+                journal.append("journal", format=journal_lines.FORMAT)
         except OSError as error:
             os.close(descriptor)
             raise storage_error(error, path, "opened") from error
@@ -142,13 +144,13 @@ class Journal:
         with self._lock:
             self._require_whole()
             last = self._waiting[-1][0] if self._waiting else self.events[-1] if self.events else None
-            event, line = _seal(
+            event, line = seal(
                 seq=last.seq + 1 if last else 0,
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 epoch=self.epoch,
                 kind=kind,
                 data=data,
-                prev=last.checksum if last else _START,
+                prev=last.checksum if last else START,
             )
             if self._waiting is not None:
                 self._waiting.append((event, line))
@@ -197,6 +199,8 @@ class Journal:
         if self._guard is not None:
             self._guard()
         size = os.fstat(self._descriptor).st_size
+        if size != self._size and self._added_by_a_stale_driver(size):
+            self._size = size
         if size != self._size:
             self._broken = f"somebody else changed its length from {self._size} to {size} bytes"
             self._require_whole()
@@ -207,7 +211,7 @@ class Journal:
             self._take_back()
             raise storage_error(error, self.path, "written") from error
         try:
-            os.fsync(self._descriptor)
+            disk().sync(self._descriptor)
         except OSError as error:
             # After a failed fsync nobody knows what the disk holds: only reading it afresh can tell.
             self._broken = "the disk failed to confirm the last lines"
@@ -215,33 +219,21 @@ class Journal:
         self._size += len(data)
         self.events.extend(event for event, _ in sealed)
 
+    def _added_by_a_stale_driver(self, size: int) -> bool:
+        """Whether all that was added meanwhile are whole lines of an older epoch: every reader leaves them out."""
+        if size < self._size:
+            return False
+        added = os.pread(self._descriptor, size - self._size, self._size)
+        lines = added.split(b"\n")
+        return not lines.pop() and all((e := event_of(line)) is not None and e.epoch < self.epoch for line in lines)
+
     def _take_back(self) -> None:
         """Removes what a failed write left; a full disk allows that."""
         try:
-            os.ftruncate(self._descriptor, self._size)
-            os.fsync(self._descriptor)
+            disk().truncate(self._descriptor, self._size)
+            disk().sync(self._descriptor)
         except OSError:
             self._broken = "a line could not be written whole"
-
-
-def _seal(**fields: Any) -> tuple[Event, bytes]:
-    """The event with its checksum, its data as it will be read back (tuples become lists), and its line."""
-    try:
-        text = canonical_json(fields)
-    except (TypeError, ValueError) as error:
-        raise JournalError(
-            f"An event of kind '{fields['kind']}' is not JSON data: {error}.",
-            where=f"event {fields['seq']}",
-            todo="This is a mistake in clusterflow: please report it with the campaign file.",
-        ) from error
-    line, checksum = _line(text)
-    return Event(**json.loads(text), checksum=checksum), line
-
-
-def _line(text: str) -> tuple[bytes, str]:
-    """The line, and its checksum, of the canonical JSON of all other fields ("checksum" sorts before them)."""
-    checksum = hashlib.sha256(text.encode()).hexdigest()
-    return f'{{"checksum":"{checksum}",{text[1:]}\n'.encode(), checksum
 
 
 def _read(path: Path) -> bytes:
@@ -255,58 +247,6 @@ def _read(path: Path) -> bytes:
         raise storage_error(error, path, "read") from error
 
 
-def _verify(raw: bytes, path: Path) -> tuple[list[Event], int]:
-    """The events, and the number of bytes up to the end of the last whole line."""
-    lines = raw.split(b"\n")
-    good = len(raw) - len(lines.pop())
-    events: list[Event] = []
-    prev, epoch = _START, 0
-    if lines:
-        _check_format(lines[0], path)
-    for number, line in enumerate(lines):
-        try:
-            fields = json.loads(line)
-            event = Event(**fields)
-            del fields["checksum"]
-            whole = _line(canonical_json(fields))[0] == line + b"\n"
-        except (ValueError, TypeError, KeyError, RecursionError):
-            whole = False
-        if not whole:
-            raise _damaged(path, number, "it does not match its checksum")
-        if event.seq != number or event.prev != prev:
-            raise _damaged(path, number, f"it has number {event.seq} or does not follow from the line before")
-        if event.epoch < epoch:
-            raise _damaged(path, number, f"its epoch {event.epoch} is older than {epoch} of the line before")
-        if number == 0 and event.kind != "journal":
-            raise _damaged(path, number, "it is not the beginning of a journal")
-        prev, epoch = event.checksum, event.epoch
-        events.append(event)
-    return events, good
-
-
-def _damaged(path: Path, number: int, why: str) -> JournalError:
-    return JournalError(
-        f"Line {number + 1} of the journal is damaged: {why}.",
-        where=f"{path}, line {number + 1}",
-        todo=f"Restore the file from a backup. Without one: copy it, then keep its first {number} lines "
-        f"(`head -n {number}`) and resume; published results and labels are found again, the rest is done anew.",
-    )
-
-
-def _check_format(line: bytes, path: Path) -> None:
-    """Refuses a newer format, before anything else in it is judged."""
-    try:
-        version = json.loads(line)["data"]["format"]
-    except (ValueError, TypeError, KeyError):
-        return  # not the beginning of a journal at all: the caller says so
-    if isinstance(version, int) and version > FORMAT:
-        raise JournalError(
-            f"The journal has format {version}; this clusterflow knows formats up to {FORMAT}.",
-            where=str(path),
-            todo="Use the version of clusterflow that wrote it, or a newer one.",
-        )
-
-
 def _keep_torn(path: Path, piece: bytes) -> None:
     """Keeps the piece of a torn line for inspection; a disk too full for that is no reason not to go on."""
     for number in range(10_000):
@@ -317,5 +257,5 @@ def _keep_torn(path: Path, piece: bytes) -> None:
             continue
         except OSError:
             with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
+                disk().unlink(target)
         return

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from ase import Atoms
@@ -25,7 +25,7 @@ from ase import Atoms
 from clusterflow.core.data import Label, Prediction
 from clusterflow.core.frames import atoms_from_json, atoms_to_json, content_hash, digest
 from clusterflow.errors import StateError
-from clusterflow.state.disk import storage_error
+from clusterflow.state.disk import disk, fsync_folder, storage_error
 from clusterflow.state.publish import REMEDY, publish_json, read_json, set_aside
 
 METHOD_VERSION: Final = 1
@@ -51,10 +51,30 @@ class LabelStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        marker = self.folder / "format.json"
-        if not marker.is_file():
-            publish_json(marker, {"holds": "labels", "version": FORMAT})
-        version = read_json(marker)["version"]
+        if not self._marker.is_file():
+            publish_json(self._marker, {"holds": "labels", "version": FORMAT})
+        self.require_known_format()
+
+    @classmethod
+    def unchecked(cls, folder: str | Path) -> Self:
+        """A store as it is found, perhaps damaged; writes nothing. For `clusterflow fsck`."""
+        store = cls.__new__(cls)
+        store.folder = Path(folder)
+        return store
+
+    @property
+    def _marker(self) -> Path:
+        return self.folder / "format.json"
+
+    def require_known_format(self) -> None:
+        """Returns if this version of clusterflow can read the folder.
+
+        Raises
+        ------
+        StateError
+            It is of a newer format, or does not say of which.
+        """
+        version = read_json(self._marker)["version"]
         if version > FORMAT:
             raise StateError(
                 f"The label folder has format {version}; this clusterflow knows formats up to {FORMAT}.",
@@ -131,12 +151,14 @@ class LabelStore:
 
     def clear_failure(self, key: str) -> bool:
         """Forgets a recorded failure, so that the calculation is tried again; True if there was one."""
-        try:
-            self._path(key, "failures").unlink()
-        except FileNotFoundError:
+        path = self._path(key, "failures")
+        if not path.is_file():
             return False
+        try:
+            disk().unlink(path)
+            fsync_folder(path.parent)
         except OSError as error:
-            raise storage_error(error, self._path(key, "failures"), "deleted") from error
+            raise storage_error(error, path, "deleted") from error
         return True
 
     def failures(self) -> Iterator[str]:

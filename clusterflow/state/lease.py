@@ -33,7 +33,8 @@ from typing import Any, Final, Self
 import psutil
 
 from clusterflow.errors import LeaseError, StateError
-from clusterflow.state.publish import publish_json, read_json, replace_bytes
+from clusterflow.state.disk import disk, replace_bytes
+from clusterflow.state.publish import publish_json, read_json
 
 HEARTBEAT: Final = 10.0
 """Seconds between two heartbeats."""
@@ -48,6 +49,7 @@ class Lease:
         self._identity = identity
         self._pid = os.getpid()
         self._stop = threading.Event()
+        self._sign_of_life()
         self._thread = threading.Thread(target=self._beat, args=(heartbeat,), name="lease-heartbeat", daemon=True)
         self._thread.start()
 
@@ -83,7 +85,7 @@ class Lease:
             if not publish_json(path, _self_description(epoch)):
                 continue  # somebody was faster: look at that one
             if _highest(room) != epoch:
-                path.unlink(missing_ok=True)
+                disk().unlink(path)
                 continue
             return cls(room, epoch, _identity(path), heartbeat)
 
@@ -131,13 +133,13 @@ class Lease:
         self.release()
 
     def _beat(self, period: float) -> None:
-        beat = self.folder / f"heartbeat-{self.epoch}"
-        while True:
-            # A full disk must not end the thread: the next beat may succeed, and `check` decides who owns.
-            with contextlib.suppress(StateError):
-                replace_bytes(beat, f"{_now()}\n".encode())
-            if self._stop.wait(period):
-                return
+        while not self._stop.wait(period):
+            self._sign_of_life()
+
+    def _sign_of_life(self) -> None:
+        # A full disk must not end the thread: the next beat may succeed, and `check` decides who owns.
+        with contextlib.suppress(StateError):
+            replace_bytes(self.folder / f"heartbeat-{self.epoch}", f"{_now()}\n".encode())
 
 
 def owner(folder: str | Path) -> Mapping[str, Any] | None:
@@ -224,8 +226,12 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _read_owner(room: Path, epoch: int) -> dict[str, Any]:
-    known: dict[str, Any] = read_json(room / f"epoch-{epoch}.json")
-    return known
+    unknown = {"epoch": epoch, "host": "", "machine": "", "pid": 0, "start": "", "user": "", "since": ""}
+    try:
+        known: dict[str, Any] = read_json(room / f"epoch-{epoch}.json")
+    except StateError:
+        return unknown  # damaged: only its heartbeat can tell whether that driver lives
+    return {**unknown, **known}
 
 
 def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) -> None:
@@ -235,6 +241,8 @@ def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) ->
     known = _read_owner(room, epoch)
     age = _heartbeat_age(room, epoch)
     who = f"process {known['pid']} of {known['user']} on host {known['host']}, since {known['since']}"
+    if not known["pid"]:
+        who = f"'epoch-{epoch}.json' is damaged and does not say which"
     if known["machine"] == _machine():
         if process_start(known["pid"]) != known["start"]:
             return
@@ -249,8 +257,9 @@ def _require_dead(room: Path, epoch: int, stale_after: float, campaign: Path) ->
     raise LeaseError(
         f"Another driver may run this campaign: {who}; its last sign of life is {age:.0f} s old.",
         where=str(campaign.absolute()),
-        todo=f"Stop it there with `kill {known['pid']}`. If that host is gone or was restarted, wait "
-        f"{max(1.0, stale_after - age):.0f} s and run the same command again.",
+        todo=(f"Stop it there with `kill {known['pid']}`. " if known["pid"] else "")
+        + f"If that host is gone or was restarted, wait {max(1.0, stale_after - age):.0f} s and run the same command "
+        "again.",
     )
 
 
@@ -262,7 +271,7 @@ def _heartbeat_age(room: Path, epoch: int) -> float:
         now = probe.stat().st_mtime
     finally:
         with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+            disk().unlink(probe)
     for name in (f"heartbeat-{epoch}", f"epoch-{epoch}.json"):
         with contextlib.suppress(FileNotFoundError):
             return now - (room / name).stat().st_mtime

@@ -15,28 +15,34 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from clusterflow.core.frames import canonical_json
 from clusterflow.errors import StateError
-from clusterflow.state.disk import fsync_file, fsync_folder, make_folder, storage_error, write_durably
+from clusterflow.state.disk import (
+    TEMPORARY,
+    disk,
+    fsync_file,
+    fsync_folder,
+    make_folder,
+    storage_error,
+    temporary_name,
+    write_durably,
+)
 
 FORMAT: Final = 1
 """Format number of published JSON files; a reader refuses a newer one."""
 MANIFEST: Final = "manifest.json"
 """File of a published folder that lists its files with size and SHA-256."""
-TEMPORARY: Final = ".tmp-"
-"""Names that begin so are unfinished; they may be deleted when nothing runs."""
 
 REMEDY: Final = (
-    "Restore it from a backup. Without one: move it and journal.jsonl out of the run folder and run again; everything "
-    "else that is published is found again, and only this is computed anew."
+    "Restore it from a backup. Without one: `clusterflow fsck RUN_FOLDER --rebuild` sets aside what is damaged, and "
+    "the next run computes that anew, and nothing else."
 )
 """What to do about a published file or folder that is damaged or lost."""
 
@@ -128,7 +134,7 @@ def decode(raw: bytes, path: Path) -> Any:
 def publish_bytes(path: Path, data: bytes) -> bool:
     """As `publish_json`, for bytes that are not altered or checked."""
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         if path.exists():
             return False
@@ -141,21 +147,7 @@ def publish_bytes(path: Path, data: bytes) -> bool:
         raise storage_error(error, path, "written") from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def replace_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file as a whole, durably; the last writer wins. For what is renewed, such as a heartbeat."""
-    temporary = _temporary(path)
-    try:
-        write_durably(temporary, data)
-        temporary.replace(path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise storage_error(error, path, "written") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            disk().unlink(temporary)
 
 
 # -- a folder -----------------------------------------------------------------------------------------------------
@@ -176,7 +168,7 @@ def publish_folder(tmp: Path, final: Path) -> bool:
     tmp, final = Path(tmp), Path(final)
     try:
         if final.exists() and any(final.iterdir()):
-            shutil.rmtree(tmp)
+            disk().remove_tree(tmp)
             return False
         files = {}
         for file in _files(tmp):
@@ -185,7 +177,7 @@ def publish_folder(tmp: Path, final: Path) -> bool:
             fsync_file(file)
             files[file.relative_to(tmp).as_posix()] = _fingerprint(file)
         manifest = tmp / MANIFEST
-        manifest.unlink(missing_ok=True)
+        disk().unlink(manifest)
         write_durably(manifest, encode({"files": files}))
         for folder in [tmp, *(p for p in tmp.rglob("*") if p.is_dir())]:
             fsync_folder(folder)
@@ -195,8 +187,8 @@ def publish_folder(tmp: Path, final: Path) -> bool:
         raise storage_error(error, final, "written") from error
 
 
-def verify_folder(final: Path) -> Mapping[str, str]:
-    """Compares a published folder with its manifest; returns relative file name → SHA-256.
+def verify_folder(final: Path, *, only: Collection[str] = ()) -> Mapping[str, str]:
+    """Compares a published folder, or ``only`` some of its files, with its manifest; returns relative name → SHA-256.
 
     Files that the manifest does not list (notes of the user) do not matter.
 
@@ -213,6 +205,7 @@ def verify_folder(final: Path) -> Mapping[str, str]:
             todo=f"It was moved or deleted. {REMEDY}",
         )
     files = read_json(final / MANIFEST)["files"]
+    files = {name: known for name, known in files.items() if not only or name in only}
     wrong = []
     for name, known in files.items():
         file = final / name
@@ -244,7 +237,7 @@ def set_aside(path: Path, folder: Path) -> Path:
         for number in range(10_000):
             target = folder / (path.name if number == 0 else f"{path.stem}.{number}{path.suffix}")
             if not target.exists():
-                path.rename(target)
+                disk().rename(path, target)
                 fsync_folder(folder)
                 fsync_folder(path.parent)
                 return target
@@ -256,16 +249,10 @@ def set_aside(path: Path, folder: Path) -> Path:
 # -- names ----------------------------------------------------------------------------------------------------------
 
 
-def _temporary(path: Path) -> Path:
-    """A name next to ``path`` that no other process, here or on another host, will choose."""
-    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-_")[:24]
-    return path.parent / f"{TEMPORARY}{path.name[:80]}-{host}-{os.getpid()}-{secrets.token_hex(6)}"
-
-
 def _give_name(temporary: Path, path: Path) -> bool:
     """Gives a finished file its final name unless that is taken; True if it was free."""
     try:
-        os.link(temporary, path)
+        disk().link(temporary, path)
         return True
     except OSError as error:
         # Over NFS the answer to a link that succeeded can get lost; the retried request then says "exists".
@@ -294,10 +281,10 @@ def _claim_and_rename(temporary: Path, path: Path) -> bool:
         try:
             if path.exists():
                 return False
-            temporary.rename(path)
+            disk().rename(temporary, path)
             return True
         finally:
-            claim.unlink(missing_ok=True)
+            disk().unlink(claim)
 
 
 def _break_stale_claim(claim: Path, temporary: Path) -> None:
@@ -305,22 +292,22 @@ def _break_stale_claim(claim: Path, temporary: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.utime(temporary)  # the file system's own clock, to which the age of the claim is compared
         if temporary.stat().st_mtime - claim.stat().st_mtime > _STALE_CLAIM:
-            claim.unlink()
+            disk().unlink(claim)
 
 
 def _move_folder(tmp: Path, final: Path) -> bool:
     """Renames a complete folder unless a non-empty one is there; the loser is removed."""
     try:
-        tmp.rename(final)
+        disk().rename(tmp, final)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            shutil.rmtree(tmp)
+            disk().remove_tree(tmp)
             return False
         if error.errno != errno.EXDEV:
             raise
-        near = _temporary(final)
+        near = temporary_name(final)
         try:
-            shutil.copytree(tmp, near)
+            disk().copy_tree(tmp, near)
             for file in _files(near):
                 fsync_file(file)
             for folder in [near, *(p for p in near.rglob("*") if p.is_dir())]:
@@ -330,7 +317,7 @@ def _move_folder(tmp: Path, final: Path) -> bool:
         except OSError:
             shutil.rmtree(near, ignore_errors=True)
             raise
-        shutil.rmtree(tmp)
+        disk().remove_tree(tmp)
         return won
     fsync_folder(final.parent)
     if tmp.parent != final.parent:

@@ -14,16 +14,14 @@ from pathlib import Path
 import pytest
 
 from clusterflow.errors import StateError
-from clusterflow.state.disk import storage_error
+from clusterflow.state.disk import TEMPORARY, replace_bytes, storage_error
 from clusterflow.state.publish import (
     MANIFEST,
-    TEMPORARY,
     decode,
     encode,
     publish_folder,
     publish_json,
     read_json,
-    replace_bytes,
     set_aside,
     verify_folder,
 )

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from clusterflow.evaluate.learning_curve import CurvePoint
 from clusterflow.evaluate.metrics import Metrics
 
-State = Literal["running", "finished", "stopped", "failed"]
+State = Literal["running", "finished", "stopped", "paused", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
