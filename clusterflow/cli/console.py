@@ -14,8 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.status import Status, campaign_status
+from clusterflow.campaign.tasks import Plan
 from clusterflow.state.journal import Event
 from clusterflow.state.snapshot import Snapshot
 

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from clusterflow.campaign.loop import Interrupted, Loop
 from clusterflow.campaign.outputs import write_outputs
-from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.report import write_report
 from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
+from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView, model_table
 from clusterflow.cli.options import STOPPED, program
 from clusterflow.config.load import load_campaign
@@ -96,7 +96,7 @@ def run_campaign(
             _write_outputs(session)
             raise
         finally:
-            runner.close(cancel=not finished)
+            runner.close(cancel=not finished or loop.in_flight > 0)
         _write_outputs(session)
         if not finished:
             again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterflow.campaign.loop import MAX_ATTEMPTS, Interrupted, Loop
-from clusterflow.campaign.plan import Plan
+from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.score import GaussianMixture
 from clusterflow.config.stop import Stop
