@@ -1,30 +1,27 @@
 """The streaming loop: what to do next while walks, labels and trainings run side by side.
 
-The plan is a function of the configuration, the inputs and the state, as in `plan`: whatever depends on which task
-happened to end first (which potential a walk starts from, which walks are looked at together, which labels a training
-sees) is a decision in the journal, taken once. docs/concepts/streaming.md has the rules. A `Stream` keeps what it has
-worked out, so that a plan costs as much as what changed since the last one; one that begins anew from any snapshot goes
-on exactly where this one is, which the tests check at every event.
+A function of configuration, inputs and state, as in `plan`: whatever depends on which task ended first (which potential
+a walk starts from, which labels a training sees) is a decision in the journal, taken once: docs/concepts/streaming.md.
+A `Stream` keeps what it has worked out, so that a plan costs what has changed; one that begins anew from any snapshot
+goes on exactly where this one is, which the tests check at every event.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterflow.campaign.convergence import IterationRecord, stop_reason
 from clusterflow.campaign.desk import Desk
+from clusterflow.campaign.exploration import Exploration
 from clusterflow.campaign.label_pool import LabelPool
-from clusterflow.campaign.stream_walks import Acquisition, Walk, WalkDraw
 from clusterflow.campaign.tasks import GRACE, Inputs, Payloads, Plan, PlanStopped
 from clusterflow.campaign.versions import Versions
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.extract import Certified
 from clusterflow.config.loop import Streaming
 from clusterflow.config.section import to_json
-from clusterflow.state.snapshot import Outcome, Snapshot
+from clusterflow.state.snapshot import Snapshot
 
 
 class Stream:
@@ -36,36 +33,25 @@ class Stream:
         self._payloads = Payloads(config, inputs)
         self._desk = Desk()
         self._pool = LabelPool(fraction=config.train.validation_fraction, seed=self._payloads.seed("split"))
-        free = config.start.kind == "dataset"
         self._versions = Versions(self._desk, self._payloads, self._pool)
-        self._draw = WalkDraw(self._payloads)
-        self._share = Fraction(config.select.fragments, self._draw.width)
+        self._exploration = Exploration(self._desk, self._payloads, self._pool, self._versions, self._label)
         self._batch = self._loop.retrain_after or config.select.fragments
-        self._free_start = free
+        self._free_start = config.start.kind == "dataset"
         self._bought = 0
         self._source = ""
-        self._walks: list[Walk] = []
-        self._running: set[int] = set()
-        self._unseen: set[int] = set()
-        """Numbers of the walks that have ended with a frame and that no selection has looked at."""
-        self._acquired: list[Acquisition] = []
-        self._tally: dict[int, list[int]] = {}
-        """Version → walks with it that ended with a frame, without one, and that were searched in vain one after the
-        other."""
-        self._novelty: dict[int, list[float | None]] = {}
         self._failed_before = 0
         self._core_hours = 0.0
         self._adopted = False
         self._ending: Mapping[str, Any] | None = None
 
     def plan(self, snapshot: Snapshot) -> Plan:
-        """What to do next; the snapshot is that of the last call, or a later one of the same driver."""
+        """What to do next. The snapshot is that of the last call, grown."""
         out = self._desk.begin(snapshot)
+        self._core_hours = snapshot.core_hours if self._config.stop.core_hours is not None else 0.0
         try:
             if self._started():
                 self._adopt()
                 self._harvest()
-                self._core_hours = snapshot.core_hours if self._config.stop.core_hours is not None else 0.0
                 while self._rule():
                     pass
         except PlanStopped as stop:
@@ -92,7 +78,7 @@ class Stream:
             return False
         if not self._pool.asked:
             desk.open.pop(self._source, None)
-            self._label("start", self._source, told["fragments"], number=0)
+            self._label("start", self._source, told["fragments"], 0)
         if kept is None:
             out.stage = "label"
             self._harvest()
@@ -110,7 +96,7 @@ class Stream:
         self._begin_version(kept, final=self._config.stop.iterations == 0)
         return True
 
-    def _label(self, kind: str, source: str, fragments: list[Mapping[str, Any]], *, number: int) -> None:
+    def _label(self, kind: str, source: str, fragments: Sequence[Mapping[str, Any]], number: int) -> None:
         """Asks for labels that nobody has asked for, and takes note of those that are there."""
         for index, told in enumerate(fragments):
             key = str(told["label_key"])
@@ -142,13 +128,7 @@ class Stream:
         while self._versions.advance():
             pass
         self._ending = self._kept_ending()
-        while (kept := desk.kept(f"walk/{len(self._walks) + 1}")) is not None:
-            self._walk(Walk.from_json(len(self._walks) + 1, kept))
-        last = int(self._ending["acquisitions"]) if self._ending else None
-        while (kept := desk.kept(f"acquire/{len(self._acquired) + 1}")) is not None:
-            if last is not None and len(self._acquired) == last:
-                break
-            self._acquire(Acquisition.from_json(len(self._acquired) + 1, kept))
+        self._exploration.adopt(self._ending)
 
     def _kept_ending(self) -> Mapping[str, Any] | None:
         """The decision to end, unless the criteria have changed since: then they are judged anew."""
@@ -168,29 +148,7 @@ class Stream:
             task = desk.open.pop(key)
             if task.kind == "label":
                 self._pool.settle(key, desk.snapshot.outcomes[key])
-        for number in [n for n in self._running if self._walks[n - 1].task in desk.snapshot.outcomes]:
-            self._walk_ended(self._walks[number - 1], desk.snapshot.outcomes[self._walks[number - 1].task])
-        if self._acquired and self._acquired[-1].found is None:
-            self._look_at(self._acquired[-1])
-
-    def _walk_ended(self, walk: Walk, found: Outcome) -> None:
-        self._running.discard(walk.number)
-        walk.ended = True
-        walk.sane = found.status == "done" and bool(found.summary["n_frames"])
-        self._tally.setdefault(walk.version, [0, 0, 0])[0 if walk.sane else 1] += 1
-        if walk.sane:
-            self._unseen.add(walk.number)
-
-    def _look_at(self, acquired: Acquisition) -> None:
-        summary = self._desk.required(acquired.task, f"Selecting fragments (selection {acquired.number})")
-        if summary is None:
-            return
-        fragments = list(summary["fragments"])
-        acquired.found = len(fragments)
-        tally = self._tally.setdefault(acquired.version, [0, 0, 0])
-        tally[2] = 0 if fragments else tally[2] + len(acquired.walks)
-        self._novelty.setdefault(acquired.version, []).append(summary["novelty"]["excess"])
-        self._label("acquire", acquired.task, fragments, number=acquired.number)
+        self._exploration.harvest()
 
     # -- rules: the first that applies decides, then all are asked again ----------------------------------------
 
@@ -199,7 +157,19 @@ class Stream:
             return True
         if self._ending is not None:
             return self._finish()
-        return self._end() or self._retrain() or self._select() or self._start_walk() or self._idle()
+        exploration = self._exploration
+        return (
+            self._end()
+            or self._retrain()
+            or exploration.select(self._labels_left)
+            or exploration.start_walk(self._room)
+            or self._idle()
+        )
+
+    @property
+    def _labels_left(self) -> int | None:
+        """Of the budget; None: there is none."""
+        return None if self._config.stop.labels is None else self._config.stop.labels - self._bought
 
     def _end(self) -> bool:
         """Whether a criterion of `stop:` holds; it is judged when a version has been evaluated."""
@@ -214,7 +184,7 @@ class Stream:
 
     def _explored(self, record: IterationRecord) -> IterationRecord:
         """With the largest novelty that was found with this version, once there is a newer one."""
-        found = self._novelty.get(record.iteration, [])
+        found = self._exploration.novelty(record.iteration)
         if found and record.iteration < self._versions.newest.number:
             record.acquired = "yes"
             record.excess_novelty = None if None in found else max(x for x in found if x is not None)
@@ -222,20 +192,15 @@ class Stream:
 
     def _decide_to_end(self, reason: str) -> bool:
         """No new walks and selections; what runs of them is given up. Labels that were asked for are waited for."""
-        newest, desk = self._versions.newest, self._desk
+        newest = self._versions.newest
         last = newest.final and not self._pool.fresh and not self._pool.open
-        if self._acquired and self._acquired[-1].found is None:
-            desk.open.pop(self._acquired.pop().task, None)
-        for number in self._running:
-            desk.open.pop(self._walks[number - 1].task, None)
-        self._running.clear()
         self._ending = {
             "reason": reason,
             "stop": to_json(self._config.stop),
-            "acquisitions": len(self._acquired),
+            "acquisitions": self._exploration.give_up(),
             "final": newest.number if last else newest.number + 1,
         }
-        desk.decide("ending", self._ending)
+        self._desk.decide("ending", self._ending)
         return True
 
     def _finish(self) -> bool:
@@ -303,117 +268,34 @@ class Stream:
             payload = self._payloads.evaluation(before.model, before.mixture, keys)
             self._desk.decide(name, {"evaluation": self._desk.ask("evaluate", "local", payload)})
 
-    def _select(self, at_least: int = 0) -> bool:
-        """One selection at a time, of everything that was walked since the last one began."""
-        scoring = self._versions.scoring
-        busy = bool(self._acquired) and self._acquired[-1].found is None
-        if scoring is None or busy or not self._unseen:
-            return False
-        owed = len(self._unseen) * self._share + (self._acquired[-1].rest if self._acquired else 0)
-        left = None if self._config.stop.labels is None else self._config.stop.labels - self._bought
-        budget = max(math.floor(owed), at_least)
-        if left is not None:
-            budget = min(budget, left)
-        if budget < 1:
-            return False
-        self._acquire(
-            Acquisition(
-                len(self._acquired) + 1,
-                version=scoring.number,
-                walks=tuple(sorted(self._unseen)),
-                budget=budget,
-                rest=owed - math.floor(owed),
-                pool=self._config.explore.pool,
-                splits=len(self._versions.all),
-                labels_left=left,
-            )
-        )
-        return True
-
-    def _acquire(self, acquired: Acquisition) -> None:
-        self._unseen.difference_update(acquired.walks)
-        if not acquired.task or self._desk.outcome(acquired.task) is None:
-            version, certified = self._versions.all[acquired.version], {}
-            if isinstance(self._config.extract, Certified):
-                seen = self._versions.all[acquired.splits - 1]
-                trained = [*self._pool.train[: seen.n_train], *self._pool.validation[: seen.n_validation]]
-                certified = {"labelled": [*trained, *self._pool.test], "labels_left": acquired.labels_left}
-            payload = self._payloads.acquire(
-                acquired.number,
-                version.model,
-                version.mixture,
-                [self._walks[n - 1].task for n in acquired.walks],
-                known=list(self._pool.asked),
-                budget=acquired.budget,
-                pool=acquired.pool,
-                certified=certified,
-            )
-            acquired.task = self._desk.ask("acquire", "local", payload)
-        self._acquired.append(acquired)
-        self._desk.decide(f"acquire/{acquired.number}", acquired.to_json())
-        self._look_at(acquired)
-
-    def _start_walk(self) -> bool:
-        """The next walk, with the newest potential, if there is room for what it will find."""
-        version = self._versions.trained
-        if version is None or len(self._running) >= self._draw.width:
-            return False
-        if len(self._versions.all) > self._config.stop.iterations:
-            return False  # the last one
-        sane, blown, vain = self._tally.get(version.number, (0, 0, 0))
-        if (sane == 0 and blown >= self._draw.width) or vain >= self._draw.width:
-            return False  # this version leads nowhere: the next one may
-        if not self._room():
-            return False
-        self._walk(self._draw.next(self._walks[-1] if self._walks else None, version.number))
-        return True
-
     def _room(self) -> bool:
         """Back-pressure: whether the labels of one more walk will be wanted, and trained on soon enough."""
-        selecting = self._acquired[-1].budget if self._acquired and self._acquired[-1].found is None else 0
-        walked = (len(self._running) + len(self._unseen)) * self._share
-        if self._config.stop.labels is not None and self._bought + selecting + walked >= self._config.stop.labels:
+        newest, share, fresh = self._versions.newest, self._exploration.share, self._pool.fresh
+        expected = self._exploration.expected
+        if self._labels_left is not None and expected >= self._labels_left:
             return False
-        under_way = len(self._pool.open) + selecting + walked
-        training = not self._versions.newest.model
-        if not (under_way or training or self._pool.fresh):
+        under_way = len(self._pool.open) + expected
+        training = not newest.model
+        if not (under_way or training or fresh):
             return True  # however much a walk may find: somebody must begin
+        if fresh + under_way >= (self._config.stop.iterations - newest.number) * self._batch:
+            return False  # the trainings that are left have all they need
         limit = self._loop.max_open_labels
-        if limit is not None and under_way + self._share > limit:
+        if limit is not None and under_way + share > limit:
             return False
         # All labels that are there when a training begins enter it, so a slow training takes more at once.
-        each = max(self._batch, self._pool.fresh)
-        trainings = max(1, math.ceil((self._pool.fresh + under_way + self._share) / each))
+        trainings = max(1, math.ceil((fresh + under_way + share) / max(self._batch, fresh)))
         return training + trainings - 1 <= self._loop.max_model_lag
 
-    def _walk(self, walk: Walk) -> None:
-        self._walks.append(walk)
-        found = self._desk.outcome(walk.task) if walk.task else None
-        if found is None and self._ending is None:
-            payload = self._draw.payload(walk, self._versions.all[walk.version].model)
-            walk.task = self._desk.ask("explore", "md", payload)
-            self._desk.decide(f"walk/{walk.number}", walk.to_json())
-            self._running.add(walk.number)
-            found = self._desk.outcome(walk.task)
-        if found is not None:
-            self._walk_ended(walk, found)
-
     def _idle(self) -> bool:
-        """Nothing runs and no rule applied: makes do with what is there, or ends."""
-        selecting = bool(self._acquired) and self._acquired[-1].found is None
-        if self._versions.newest.record is None or self._running or selecting or self._pool.open:
+        """Nothing runs, no rule applied: makes do with what is there, or ends."""
+        if self._versions.newest.record is None or self._exploration.busy or self._pool.open:
             return False
-        if self._select(at_least=1):
+        if self._exploration.select(self._labels_left, at_least=1):
             return True
         if self._pool.entering():
             return self._next_version()
         version = self._versions.newest.number
-        sane, blown, vain = self._tally.get(version, (0, 0, 0))
-        if sane == 0 and blown:
-            ended = [self._desk.outcome(w.task) for w in self._walks if w.version == version]
-            reasons = sorted({o.reason or str(o.summary.get("stop_reason", "")) for o in ended if o})
-            raise PlanStopped(
-                f"all {blown} walks of iteration {version + 1} failed before their first frame: "
-                + "; ".join(reasons)[:500]
-            )
+        self._exploration.check_walks(version)
+        vain = self._exploration.in_vain(version)
         return self._decide_to_end(f"the last {vain} walks found no fragment that is not labelled already")
