@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 
 from clusterflow import __version__
+from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.status import campaign_status
+from clusterflow.campaign.timeline import lane_use, place_in_rows, running_periods, runs_by_lane
 from clusterflow.core import keys
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import Metrics
 from clusterflow.evaluate.report.collect import feature_map, fragment_view, novelty_histograms, parity_of
 from clusterflow.evaluate.report.data import (
+    Bar,
     CorrelationRow,
     Cost,
     FailureRow,
     FeatureMap,
     FragmentView,
+    LagRow,
+    LaneStrip,
     ModelResult,
     NoveltyHistograms,
     PotentialFiles,
@@ -29,6 +34,7 @@ from clusterflow.evaluate.report.data import (
     TimingRow,
     WalkerRow,
 )
+from clusterflow.evaluate.report.gantt import merged
 from clusterflow.evaluate.report.render import render_report
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import Snapshot
@@ -64,7 +70,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         labels_failed=sum(o.status == "failed" for o in labels),
         labels_open=status.labels_left,
         cost=Cost(
-            wall_seconds=_elapsed(snapshot),
+            wall_seconds=sum(end - begin for begin, end in running_periods(snapshot)),
             core_seconds=status.core_hours * 3600.0,
             label_core_seconds=status.stages["label"].core_seconds,
             driver_memory_MB=float((snapshot.finished or {}).get("driver_memory_MB", 0.0)),
@@ -93,6 +99,9 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
             for kind, c in status.stages.items()
             if c.done + c.failed
         ),
+        lanes=tuple(_lanes(snapshot)),
+        periods=tuple(running_periods(snapshot)),
+        lags=tuple(LagRow(r.version, r.labels, r.mean) for r in model_lag(snapshot)),
         settings={k: str(v) for k, v in _flat(config).items()},
         config_text=json.dumps(config, indent=2, ensure_ascii=False),
         environment={k: str(v) for k, v in _flat(environment).items()},
@@ -123,22 +132,18 @@ def _last_models(models: list[ModelResult]) -> list[ModelResult]:
     return list({m.iteration: m for m in models}.values())
 
 
-def _elapsed(snapshot: Snapshot) -> float:
-    """Seconds between each opening and the last event before the next one: time that the campaign was running."""
-    from datetime import datetime
-
-    total, begin, last = 0.0, None, None
-    events = sorted(
-        [*snapshot.opened, *snapshot.sent.values(), *([snapshot.last] if snapshot.last else [])], key=lambda e: e.seq
-    )
-    for event in events:
-        now = datetime.fromisoformat(event.time)
-        if event.kind == "opened":
-            if begin is not None and last is not None:
-                total += (last - begin).total_seconds()
-            begin = now
-        last = now
-    return total + ((last - begin).total_seconds() if begin is not None and last is not None else 0.0)
+def _lanes(snapshot: Snapshot) -> list[LaneStrip]:
+    """Bars as wide as can be seen, at most a thousand or so in a row."""
+    span = max((end for _, end in running_periods(snapshot)), default=0.0)
+    runs = runs_by_lane(snapshot)
+    strips = []
+    for use in lane_use(snapshot):
+        bars = [(r.begin, r.end, row) for r, row in zip(runs[use.lane], place_in_rows(runs[use.lane]), strict=True)]
+        drawn = tuple(Bar(round(a, 2), round(b, 2), row) for a, b, row in merged(bars, span / 1500.0))
+        strips.append(
+            LaneStrip(use.lane, use.tasks, use.at_once, use.busy, use.median_wait, use.longest_wait, bars=drawn)
+        )
+    return strips
 
 
 def _label_seconds(snapshot: Snapshot, iteration: int) -> float:
