@@ -12,21 +12,19 @@ import numpy as np
 from clusterflow import __version__
 from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.status import campaign_status
-from clusterflow.campaign.timeline import lane_use, place_in_rows, running_periods, runs_by_lane
+from clusterflow.campaign.timeline import running_periods, strips
 from clusterflow.core import keys
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import Metrics
 from clusterflow.evaluate.report.collect import feature_map, fragment_view, novelty_histograms, parity_of
 from clusterflow.evaluate.report.data import (
-    Bar,
     CorrelationRow,
     Cost,
     FailureRow,
     FeatureMap,
     FragmentView,
     LagRow,
-    LaneStrip,
     ModelResult,
     NoveltyHistograms,
     PotentialFiles,
@@ -34,7 +32,6 @@ from clusterflow.evaluate.report.data import (
     TimingRow,
     WalkerRow,
 )
-from clusterflow.evaluate.report.gantt import merged
 from clusterflow.evaluate.report.render import render_report
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import Snapshot
@@ -99,7 +96,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
             for kind, c in status.stages.items()
             if c.done + c.failed
         ),
-        lanes=tuple(_lanes(snapshot)),
+        lanes=tuple(strips(snapshot)),
         periods=tuple(running_periods(snapshot)),
         lags=tuple(LagRow(r.version, r.labels, r.mean) for r in model_lag(snapshot)),
         settings={k: str(v) for k, v in _flat(config).items()},
@@ -130,20 +127,6 @@ def _last_of_each(evaluated: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def _last_models(models: list[ModelResult]) -> list[ModelResult]:
     return list({m.iteration: m for m in models}.values())
-
-
-def _lanes(snapshot: Snapshot) -> list[LaneStrip]:
-    """Bars as wide as can be seen, at most a thousand or so in a row."""
-    span = max((end for _, end in running_periods(snapshot)), default=0.0)
-    runs = runs_by_lane(snapshot)
-    strips = []
-    for use in lane_use(snapshot):
-        bars = [(r.begin, r.end, row) for r, row in zip(runs[use.lane], place_in_rows(runs[use.lane]), strict=True)]
-        drawn = tuple(Bar(round(a, 2), round(b, 2), row) for a, b, row in merged(bars, span / 1500.0))
-        strips.append(
-            LaneStrip(use.lane, use.tasks, use.at_once, use.busy, use.median_wait, use.longest_wait, bars=drawn)
-        )
-    return strips
 
 
 def _label_seconds(snapshot: Snapshot, iteration: int) -> float:

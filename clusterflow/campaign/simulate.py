@@ -65,6 +65,7 @@ def simulate(
     label_failures: float = 0.0,
     seed_frames: int = 0,
     most: int = 5_000_000,
+    begun: Snapshot | None = None,
 ) -> Prediction:
     """Runs the plan of a campaign to its end in simulated time.
 
@@ -80,6 +81,8 @@ def simulate(
         Frames of the seed dataset, for a campaign that starts from one.
     most
         Tasks after which the simulation is given up.
+    begun
+        State of a campaign to go on from: then the time is what is left, and tasks under way begin anew.
 
     Raises
     ------
@@ -88,6 +91,9 @@ def simulate(
     """
     lanes = _Lanes(workforce)
     snapshot, planner = Snapshot(), Planner(config, inputs)
+    if begun is not None:
+        snapshot.outcomes.update(begun.outcomes)
+        snapshot.decisions.update(begun.decisions)
     clock, order = 0.0, itertools.count()
     ends: list[tuple[float, int, Task | str]] = []
     flying: set[str] = set()
@@ -95,7 +101,9 @@ def simulate(
     while True:
         plan = planner.plan(snapshot)
         new = {name: v for name, v in plan.decisions.items() if snapshot.decisions.get(name) != v}
-        if new:
+        for name in plan.retired:
+            snapshot.decisions.pop(name, None)
+        if new or plan.retired:
             snapshot.decisions.update(new)
             planner.decided()
             continue

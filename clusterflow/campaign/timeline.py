@@ -6,13 +6,18 @@ time it took; so short tasks of a driver that was busy seem to run a little late
 
 from __future__ import annotations
 
+import bisect
 import heapq
+import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from clusterflow.campaign.task_times import KINDS
+from clusterflow.evaluate.report.data import Bar, LaneStrip
+from clusterflow.evaluate.report.gantt import merged
 from clusterflow.state.snapshot import Snapshot
 
 _LANE_OF = {kind: lane for lane, kinds in KINDS.items() for kind in kinds}
@@ -44,19 +49,18 @@ class LaneUse:
 
 def running_periods(snapshot: Snapshot) -> list[tuple[float, float]]:
     """When drivers ran: (begin, end) in s since the first opening; what lay between nobody computed."""
-    periods: list[tuple[float, float]] = []
-    events = [*snapshot.opened, *snapshot.sent.values(), *([snapshot.last] if snapshot.last else [])]
-    events.sort(key=lambda e: e.seq)
-    zero = _seconds(snapshot.opened[0].time) if snapshot.opened else 0.0
-    for event in events:
-        now = _seconds(event.time) - zero
-        if event.kind == "opened" or not periods:
-            periods.append((now, now))
-        else:
-            periods[-1] = (periods[-1][0], now)
-    ended = max((_seconds(o.time) - zero for o in snapshot.outcomes.values() if o.time), default=0.0)
-    if periods and ended > periods[-1][1]:
-        periods[-1] = (periods[-1][0], ended)
+    openings = [_seconds(e.time) for e in snapshot.opened]
+    if not openings:
+        return []
+    others = [_seconds(e.time) for e in snapshot.sent.values()]
+    others += [_seconds(o.time) for o in snapshot.outcomes.values() if o.time]
+    others += [_seconds(snapshot.last.time)] if snapshot.last else []
+    others.sort()
+    periods = []
+    for begin, following in itertools.pairwise([*openings, math.inf]):
+        before = bisect.bisect_left(others, following)
+        end = max(begin, others[before - 1]) if before else begin
+        periods.append((begin - openings[0], end - openings[0]))
     return periods
 
 
@@ -114,6 +118,20 @@ def place_in_rows(runs: Sequence[Run]) -> list[int]:
         heapq.heappush(busy, (run.end, row))
         rows.append(row)
     return rows
+
+
+def strips(snapshot: Snapshot) -> list[LaneStrip]:
+    """What the report draws: bars as wide as can be seen, at most a thousand or so in a row."""
+    span = max((end for _, end in running_periods(snapshot)), default=0.0)
+    runs = runs_by_lane(snapshot)
+    strips = []
+    for use in lane_use(snapshot):
+        bars = [(r.begin, r.end, row) for r, row in zip(runs[use.lane], place_in_rows(runs[use.lane]), strict=True)]
+        drawn = tuple(Bar(round(a, 2), round(b, 2), row) for a, b, row in merged(bars, span / 1500.0))
+        strips.append(
+            LaneStrip(use.lane, use.tasks, use.at_once, use.busy, use.median_wait, use.longest_wait, bars=drawn)
+        )
+    return strips
 
 
 def _seconds(time: str) -> float:

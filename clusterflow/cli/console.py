@@ -144,6 +144,17 @@ def stage_table(status: Status) -> Table:
     return table
 
 
+def lane_table(status: Status) -> Table:
+    """How the workers of each lane were used."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("lane", "tasks", "at once", "busy", "median wait", "longest wait"):
+        table.add_column(column, justify="left" if column == "lane" else "right")
+    for row in status.lanes:
+        waits = (f"{row.median_wait:.1f} s", f"{row.longest_wait:.1f} s")
+        table.add_row(row.lane, str(row.tasks), str(row.at_once), f"{row.busy:.0%}", *waits)
+    return table
+
+
 def model_table(status: Status) -> Table:
     """Test errors per iteration."""
     table = Table(box=None, pad_edge=False, title="force errors on the test set, meV/Å", title_justify="left")

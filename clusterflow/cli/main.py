@@ -97,11 +97,15 @@ def simulate(
 def status(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every few seconds, until it ends or Ctrl-C.")] = False,
 ) -> None:
     """Shows a running or finished campaign from outside, from its journal alone."""
-    from clusterflow.cli.status import print_status
+    from clusterflow.cli.status import print_status, watch_status
 
-    print_status(folder, as_json=as_json, console=console)
+    if watch and not as_json:
+        watch_status(folder, console)
+    else:
+        print_status(folder, as_json=as_json, console=console)
 
 
 @app.command()

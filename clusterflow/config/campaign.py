@@ -11,6 +11,7 @@ from clusterflow.config.explore import Explore, OpenMM
 from clusterflow.config.extract import BuildingBlocks, Extract
 from clusterflow.config.label import GPAW, Label
 from clusterflow.config.loop import Loop, Synchronous
+from clusterflow.config.notify import Notify
 from clusterflow.config.score import GaussianMixture, Score
 from clusterflow.config.section import Section
 from clusterflow.config.selection import Select
@@ -39,6 +40,7 @@ class Campaign(Section):
     train: Train = NequIP()
     stop: Stop = Stop()
     loop: Loop = Synchronous()
+    notify: Notify | None = None
     machine: str = "local"
     """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
     labels_folder: FilePath | None = None
