@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from clusterflow.campaign.convergence import IterationRecord
 from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.label_pool import LabelPool
 from clusterflow.campaign.stream_walks import Acquisition, Walk, WalkDraw
@@ -51,14 +52,23 @@ class Exploration:
         return bool(self._running) or self.selecting
 
     @property
-    def expected(self) -> Fraction:
-        """Fragments that are to come of walks and of the selection that runs."""
+    def at_hand(self) -> Fraction:
+        """Fragments that are to come of the selection that runs and of walks that have ended."""
         budget = self._acquired[-1].budget if self.selecting else 0
-        return budget + (len(self._running) + len(self._unseen)) * self.share
+        return budget + len(self._unseen) * self.share
 
-    def novelty(self, version: int) -> list[float | None]:
-        """Excess novelty of every selection that was scored with this version."""
-        return self._novelty.get(version, [])
+    @property
+    def expected(self) -> Fraction:
+        """The same, and those of walks that run."""
+        return self.at_hand + len(self._running) * self.share
+
+    def explored(self, record: IterationRecord) -> IterationRecord:
+        """The record with the largest excess novelty that was found with its version, once there is a newer one."""
+        found = self._novelty.get(record.iteration, [])
+        if found and record.iteration < self._versions.newest.number:
+            record.acquired = self._acquired[-1].task
+            record.excess_novelty = None if None in found else max(x for x in found if x is not None)
+        return record
 
     def in_vain(self, version: int) -> int:
         """How many walks in a row were searched with this version without a new fragment."""
@@ -130,15 +140,13 @@ class Exploration:
 
     # -- what to begin ------------------------------------------------------------------------------------------
 
-    def select(self, left: int | None, at_least: int = 0) -> bool:
-        """One selection at a time, of all walks since the last one began; for at most ``left`` labels."""
+    def select(self, wanted: int, *, labels_left: int | None, at_least: int = 0) -> bool:
+        """One selection at a time, of all walks since the last one began; for at most ``wanted`` labels."""
         scoring = self._versions.scoring
         if scoring is None or self.selecting or not self._unseen:
             return False
         owed = len(self._unseen) * self.share + (self._acquired[-1].rest if self._acquired else 0)
-        budget = max(math.floor(owed), at_least)
-        if left is not None:
-            budget = min(budget, left)
+        budget = min(max(math.floor(owed), at_least), wanted)
         if budget < 1:
             return False
         self._acquire(
@@ -150,7 +158,7 @@ class Exploration:
                 rest=owed - math.floor(owed),
                 pool=self._config.explore.pool,
                 splits=len(self._versions.all),
-                labels_left=left,
+                labels_left=labels_left,
             )
         )
         return True

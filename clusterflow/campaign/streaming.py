@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterflow.campaign.convergence import IterationRecord, stop_reason
+from clusterflow.campaign.convergence import stop_reason
 from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.exploration import Exploration
 from clusterflow.campaign.label_pool import LabelPool
@@ -50,6 +50,7 @@ class Stream:
         self._core_hours = snapshot.core_hours if self._config.stop.core_hours is not None else 0.0
         try:
             if self._started():
+                out.stage = "streaming"
                 self._adopt()
                 self._harvest()
                 while self._rule():
@@ -161,10 +162,17 @@ class Stream:
         return (
             self._end()
             or self._retrain()
-            or exploration.select(self._labels_left)
+            or exploration.select(self._wanted, labels_left=self._labels_left)
             or exploration.start_walk(self._room)
             or self._idle()
         )
+
+    @property
+    def _wanted(self) -> int:
+        """Labels that may still be asked for: what the trainings that are left, and the budget, have room for."""
+        trainings = self._config.stop.iterations - self._versions.newest.number
+        wanted = trainings * self._batch - self._pool.fresh - len(self._pool.open)
+        return max(0, wanted if self._labels_left is None else min(wanted, self._labels_left))
 
     @property
     def _labels_left(self) -> int | None:
@@ -178,17 +186,9 @@ class Stream:
         self._versions.newest.record.n_labels = self._bought
         records = [self._versions.newest.record]
         if self._config.stop.novelty is not None:
-            records = [self._explored(v.record) for v in self._versions.all if v.record is not None]
+            records = [self._exploration.explored(v.record) for v in self._versions.all if v.record is not None]
         reason = stop_reason(self._config.stop, records, core_hours=self._core_hours)
         return bool(reason) and self._decide_to_end(reason)
-
-    def _explored(self, record: IterationRecord) -> IterationRecord:
-        """With the largest novelty that was found with this version, once there is a newer one."""
-        found = self._exploration.novelty(record.iteration)
-        if found and record.iteration < self._versions.newest.number:
-            record.acquired = "yes"
-            record.excess_novelty = None if None in found else max(x for x in found if x is not None)
-        return record
 
     def _decide_to_end(self, reason: str) -> bool:
         """No new walks and selections; what runs of them is given up. Labels that were asked for are waited for."""
@@ -271,15 +271,13 @@ class Stream:
     def _room(self) -> bool:
         """Back-pressure: whether the labels of one more walk will be wanted, and trained on soon enough."""
         newest, share, fresh = self._versions.newest, self._exploration.share, self._pool.fresh
-        expected = self._exploration.expected
-        if self._labels_left is not None and expected >= self._labels_left:
+        # Walks that run do not count here: a slow one must not hold up the end, where it is given up.
+        if self._exploration.at_hand >= self._wanted:
             return False
-        under_way = len(self._pool.open) + expected
+        under_way = len(self._pool.open) + self._exploration.expected
         training = not newest.model
         if not (under_way or training or fresh):
             return True  # however much a walk may find: somebody must begin
-        if fresh + under_way >= (self._config.stop.iterations - newest.number) * self._batch:
-            return False  # the trainings that are left have all they need
         limit = self._loop.max_open_labels
         if limit is not None and under_way + share > limit:
             return False
@@ -291,7 +289,7 @@ class Stream:
         """Nothing runs, no rule applied: makes do with what is there, or ends."""
         if self._versions.newest.record is None or self._exploration.busy or self._pool.open:
             return False
-        if self._exploration.select(self._labels_left, at_least=1):
+        if self._exploration.select(self._wanted, labels_left=self._labels_left, at_least=1):
             return True
         if self._pool.entering():
             return self._next_version()
