@@ -281,8 +281,7 @@ class Stream:
         limit = self._loop.max_open_labels
         if limit is not None and under_way + share > limit:
             return False
-        # All labels that are there when a training begins enter it, so a slow training takes more at once.
-        trainings = max(1, math.ceil((fresh + under_way + share) / max(self._batch, fresh)))
+        trainings = max(1, math.ceil((fresh + under_way + share) / self._batch))
         return training + trainings - 1 <= self._loop.max_model_lag
 
     def _idle(self) -> bool:

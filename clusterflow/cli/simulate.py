@@ -35,6 +35,9 @@ from clusterflow.config.start import Dataset
 from clusterflow.errors import InputError
 from clusterflow.execution.machines import LANES, load_machine
 
+_SLOW = 0.8
+"""Busy fraction of the training lane from which on it is what everything waits for."""
+
 
 def simulate_campaign(
     path: Path,
@@ -193,6 +196,11 @@ def _hints(config: Campaign, rows: list[tuple[int, str, Workforce, Prediction]])
         batch = loop.retrain_after or config.select.fragments
         room = (loop.max_model_lag + 1) * batch
         most = max(force.workers["label"] for _, _, force, _ in rows)
+        if any(kind == "streaming" and told.busy["train"] > _SLOW for _, kind, _, told in rows):
+            said.append(
+                f"hint: training is busy more than {_SLOW:.0%} of the time and holds the walkers back: raise "
+                f"retrain_after ({batch}), or train faster."
+            )
         if room < 2 * most:
             said.append(
                 f"hint: with retrain_after {batch} and max_model_lag {loop.max_model_lag} at most {room} labels are "
