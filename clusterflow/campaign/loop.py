@@ -75,7 +75,7 @@ class Loop:
             self._plan = self._planner.plan(self.snapshot)
             if self._decide():
                 continue
-            if self._plan.finished or (self._plan.failed and not self._flight):
+            if self._plan.finished or (self._plan.failed and not self._labels_in_flight()):
                 return self._plan
             if self._plan.failed or not self._send():
                 self._collect()
@@ -84,6 +84,10 @@ class Loop:
     def in_flight(self) -> int:
         """Tasks that have been sent and have not come back; after the end, those that nobody waits for."""
         return len(self._flight)
+
+    def _labels_in_flight(self) -> bool:
+        """What is worth waiting for when a campaign cannot go on: labels are kept for whatever comes next."""
+        return any(task.kind == "label" for _, task in self._flight.values())
 
     def _decide(self) -> bool:
         """Journals what the plan decided, and first that what had followed from another configuration is retired.

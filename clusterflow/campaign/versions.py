@@ -136,12 +136,12 @@ class Versions:
                 told = {"key": version.model, "final": version.final, "model_id": found.summary["model_id"]}
                 self._desk.decide(f"model/{version.number}", {**told, "architecture": self._architecture})
                 return True
-            version.attempt += 1
-            version.training = ""
-            if version.attempt == len(DAMPING):
+            if version.attempt + 1 == len(DAMPING):
                 raise PlanStopped(
                     f"training of iteration {version.number} failed twice, the second time gentler: {found.reason}"
                 )
+            version.attempt += 1
+            version.training = ""
 
     def _record(self, version: Version) -> None:
         found = self._desk.outcome(version.evaluation)

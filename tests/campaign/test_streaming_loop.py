@@ -15,10 +15,11 @@ from clusterflow.campaign.loop import Interrupted, Loop
 from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
+from clusterflow.errors import TrainError
 from clusterflow.state.journal import Event, Journal, read_events
 from clusterflow.state.lease import Lease
 from clusterflow.state.snapshot import fold
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, ToyEngine, toy_result
 
 
 def campaign(**loop: object) -> Campaign:
@@ -150,3 +151,36 @@ def test_the_clock_enters_as_a_decision_and_only_so(tmp_path: Path) -> None:
     assert [n for n in names if n.startswith("due/")] == ["due/1", "due/2"]
     assert names.index("due/1") < names.index("split/1")
     check(events)
+
+
+def test_an_engine_that_does_one_task_at_a_time_will_do(tmp_path: Path) -> None:
+    path, snapshot = tmp_path / "journal.jsonl", fold([])
+    with Lease.acquire(tmp_path) as lease, Journal.open(path, lease.epoch, guard=lease.check) as journal:
+        engine = ToyEngine()
+        loop = Loop(campaign(), TOY_INPUTS, snapshot, journal, engine, lambda _: None, lambda *_: None, lambda: False)
+        assert loop.run().finished
+    check(read_events(path))
+
+
+@pytest.mark.timeout(120)
+def test_a_failed_campaign_waits_for_its_labels_and_for_nothing_else(tmp_path: Path) -> None:
+    class Diverging(ShuffledEngine):
+        def submit(self, task: Task) -> Future[TaskResult]:
+            future = super().submit(task)
+            if task.kind == "train" and len([t for t in self.ran if t.kind == "train"]) > 0:
+                self.held.pop()
+                future.set_exception(TrainError("loss is NaN"))
+            return future
+
+    path, snapshot = tmp_path / "journal.jsonl", fold([])
+    engine = Diverging(1, hangs=lambda task: task.kind == "explore" and task.payload["seed"] % 3 == 0)
+
+    def stop() -> bool:
+        engine.end_one()
+        return False
+
+    with Lease.acquire(tmp_path) as lease, Journal.open(path, lease.epoch, guard=lease.check) as journal:
+        loop = Loop(campaign(), TOY_INPUTS, snapshot, journal, engine, lambda _: None, lambda *_: None, stop)
+        assert "failed twice" in loop.run().failed
+    asked = {e.data["key"] for e in read_events(path) if e.kind == "sent" and e.data["task"] == "label"}
+    assert asked <= set(snapshot.outcomes)
