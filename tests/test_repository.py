@@ -148,6 +148,7 @@ def test_run_folder_in_readme_is_the_real_one() -> None:
         "environment",
         "inputs",
         "journal",
+        "events",
         "labels",
         "tasks",
         "work",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ase import Atoms
 
-from clusterflow.campaign.plan import Inputs, SystemInput
+from clusterflow.campaign.tasks import Inputs, SystemInput
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.extract import BuildingBlocks, Certified
 from clusterflow.config.section import to_json

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import sys
+import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.failures import FailureRate
-from clusterflow.campaign.plan import Inputs, Plan, plan
+from clusterflow.campaign.planner import Planner
+from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
@@ -24,6 +24,8 @@ MAX_ATTEMPTS = 3
 MAX_LOST = 3
 """How many labels or walkers in a row may be given up because of that before the machine is taken to be broken."""
 _POLL = 0.5  # s
+_BATCH = 100
+"""At most so many results are taken before the plan is asked again."""
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -50,13 +52,19 @@ class Loop:
     published: Callable[[Task], TaskResult | None]
     watch: Callable[[Event | None, Plan, int], None]
     stop: Callable[[], bool]
-    _flight: dict[Future[TaskResult], Task] = field(default_factory=dict)
+    _flight: dict[str, tuple[Future[TaskResult], Task]] = field(default_factory=dict)
+    _ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    """Keys of tasks whose futures have ended; filled by the engine's threads."""
     _lost_in_a_row: int = 0
     _plan: Plan = field(default_factory=Plan)
     _rate: FailureRate = field(init=False)
+    _planner: Planner = field(init=False)
+    _timer: tuple[str, float] = ("", 0.0)
+    """The decision that waits for its time, and since when (s, monotonic)."""
 
     def __post_init__(self) -> None:
         self._rate = FailureRate(self.config.failures)
+        self._planner = Planner(self.config, self.inputs)
 
     def run(self) -> Plan:
         """Until the plan has finished or failed.
@@ -71,38 +79,57 @@ class Loop:
         while True:
             if self.stop():
                 raise Interrupted
-            self._plan = plan(self.config, self.inputs, self.snapshot)
+            self._plan = self._planner.plan(self.snapshot)
             if self._decide():
                 continue
-            if (self._plan.finished or self._plan.failed) and not self._flight:
+            if self._plan.finished or (self._plan.failed and not self._labels_in_flight()):
                 return self._plan
-            if self._plan.failed:
-                self._collect()
-                continue
-            if not self._send():
+            if self._plan.failed or not self._send():
                 self._collect()
 
+    @property
+    def in_flight(self) -> int:
+        """Tasks that have been sent and have not come back; after the end, those that nobody waits for."""
+        return len(self._flight)
+
+    def _labels_in_flight(self) -> bool:
+        """What is worth waiting for when a campaign cannot go on: labels are kept for whatever comes next."""
+        return any(task.kind == "label" for _, task in self._flight.values())
+
     def _decide(self) -> bool:
-        """Journals what the plan decided. True if a decision changed (another configuration): then what had followed
-        from the old one is retired, and the plan is made again without it."""
-        decided, plan = self.snapshot.decisions, self._plan.decisions
-        changed = [iteration_of(name) for name, value in plan.items() if decided.get(name, value) != value]
-        if changed:
-            stale = [n for n in decided if n not in plan and iteration_of(n) >= min(changed)]
-            if stale:
-                self._write("retired", names=stale)
-        for name, value in plan.items():
-            if decided.get(name) != value:
+        """Journals what the plan decided, and first that what had followed from another configuration is retired.
+        True if anything was journaled: then the plan is made again, for what it has become."""
+        decided = self.snapshot.decisions
+        retired = [name for name in self._plan.retired if name in decided]
+        new = {name: v for name, v in self._plan.decisions.items() if decided.get(name) != v}
+        due = self._due()
+        if not (retired or new or due):
+            return False
+        with self.journal.batch():
+            if retired:
+                self._write("retired", names=retired)
+            for name, value in new.items():
                 self._write("decision", name=name, value=dict(value))
-        return bool(changed)
+            if due and not new:
+                self._write("decision", name=due, value={"after": self._plan.timer[1] if self._plan.timer else 0.0})
+        self._planner.decided()
+        return True
+
+    def _due(self) -> str:
+        """The decision whose time has come. The clock starts anew with each driver."""
+        name, seconds = self._plan.timer or ("", 0.0)
+        now = time.monotonic()
+        if name != self._timer[0]:
+            self._timer = (name, now)
+        return name if name and now - self._timer[1] >= seconds else ""
 
     def _send(self) -> bool:
         """Sends what is not in flight; True if something ended at once (a published result), so plan again."""
         self._pause_if_failing()
-        flying = {t.key for t in self._flight.values()}
         ended = False
+        sending: list[Task] = []
         for task in self._plan.tasks:
-            if task.key in flying or task.key in self.snapshot.outcomes:
+            if task.key in self._flight or task.key in self.snapshot.outcomes:
                 continue
             try:
                 found = self.published(task)
@@ -114,8 +141,14 @@ class Loop:
                 self._done(task, found, cached=task.key not in self.snapshot.sent)
                 ended = True
                 continue
-            self._write("sent", key=task.key, task=task.kind, lane=task.lane, what=describe(task))
-            self._flight[self.engine.submit(task)] = task
+            sending.append(task)
+        with self.journal.batch():  # on the disk before the first of them is sent
+            for task in sending:
+                self._write("sent", key=task.key, task=task.kind, lane=task.lane, what=describe(task))
+        for task in sending:
+            future = self.engine.submit(task)
+            self._flight[task.key] = (future, task)
+            future.add_done_callback(lambda _, key=task.key: self._ended.put(key))  # type: ignore[misc]
         return ended
 
     def _pause_if_failing(self) -> None:
@@ -125,13 +158,16 @@ class Loop:
             raise Paused(str(found))
 
     def _collect(self) -> None:
-        """Waits for something to end, or for a moment."""
-        if not self._flight:
-            time.sleep(_POLL)
-            return
-        done, _ = concurrent.futures.wait(self._flight, timeout=_POLL, return_when=concurrent.futures.FIRST_COMPLETED)
-        for future in [f for f in self._flight if f in done]:  # in the order sent, whatever the order of the set
-            task = self._flight.pop(future)
+        """Waits for something to end, or for a moment; takes all that has ended."""
+        keys: list[str] = []
+        try:
+            keys.append(self._ended.get(timeout=_POLL))
+            while len(keys) < _BATCH:
+                keys.append(self._ended.get_nowait())
+        except queue.Empty:
+            pass
+        for key in keys:
+            future, task = self._flight.pop(key)
             error = future.exception()
             if error is None:
                 self._done(task, future.result())
@@ -175,6 +211,7 @@ class Loop:
             peak_memory_MB=result.peak_memory_MB,
             cached=cached,
         )
+        self._planner.ended(task.key)
 
     def _failed(self, task: Task, error: BaseException, *, final: bool) -> None:
         reason = error.what if isinstance(error, ClusterflowError) else f"{type(error).__name__}: {error}"
@@ -193,17 +230,13 @@ class Loop:
             wall_time=getattr(error, "core_seconds", 0.0),
             cores=1,
         )
+        if final:
+            self._planner.ended(task.key)
 
     def _write(self, kind: str, **data: Any) -> None:
         event = self.journal.append(kind, **data)
         self.snapshot.apply(event)
         self.watch(event, self._plan, len(self._flight))
-
-
-def iteration_of(decision: str) -> int:
-    """Which iteration a decision belongs to; the one to stop comes after all others."""
-    part = decision.split("/")[1] if "/" in decision else ""
-    return int(part) if part.isdigit() else sys.maxsize
 
 
 def describe(task: Task) -> dict[str, Any]:

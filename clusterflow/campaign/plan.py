@@ -11,75 +11,35 @@ train, again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.convergence import IterationRecord, stop_reason
 from clusterflow.campaign.split import shares, split_validation
+from clusterflow.campaign.tasks import (
+    DAMPING,
+    GRACE,
+    WEEK,
+    Inputs,
+    Payloads,
+    Plan,
+    PlanStopped,
+    task_key,
+)
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.extract import Certified
-from clusterflow.config.section import to_json
 from clusterflow.config.systems import NPT
 from clusterflow.core.data import Task
-from clusterflow.core.frames import canonical_json, digest
-from clusterflow.core.seeds import derive_seed
 from clusterflow.state.snapshot import Outcome, Snapshot
-
-PLAN_VERSION = 1
-"""Part of every task key: a change of what a task computes must change it."""
-_GRACE = 120.0  # s between a label's own limit and the engine giving up on its worker
-
-
-@dataclass(frozen=True, slots=True)
-class SystemInput:
-    """What the plan must know of a system's structure: a hash that identifies it, its size, whether it is periodic."""
-
-    name: str
-    identity: str
-    n_atoms: int
-    periodic: bool
-    elements: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What does not stand in the configuration itself: structures, seed dataset and level of theory."""
-
-    systems: tuple[SystemInput, ...]
-    level_of_theory: str
-    elements: tuple[str, ...]
-    dataset: str = ""
-    """Hash of the seed dataset, if there is one."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """``tasks`` wanted now (those in flight are among them); ``decisions`` to journal; ``finished`` or ``failed`` says
-    why the campaign has ended."""
-
-    tasks: list[Task] = field(default_factory=list)
-    decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    stage: str = "start"
-    iteration: int = 0
-    finished: str = ""
-    failed: str = ""
-    records: list[IterationRecord] = field(default_factory=list)
-    labels: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Every fragment asked for: label key → {source, index, system, kind, set, iteration, n_atoms}."""
 
 
 class _Wait(Exception):  # noqa: N818 - not an error: the walk ends here until a task does
-    """A stage needs a result that is not there yet."""
+    """A stage needs results that are not there yet: ``keys``, all of them."""
 
-
-class _Stop(Exception):  # noqa: N818
-    """The campaign cannot go on; the message says why."""
-
-
-def task_key(kind: str, payload: Mapping[str, Any]) -> str:
-    """Content key of a task."""
-    return digest(str(PLAN_VERSION), kind, canonical_json(payload))
+    def __init__(self, *keys: str) -> None:
+        super().__init__(*keys)
+        self.keys = keys
 
 
 def plan(config: Campaign, inputs: Inputs, snapshot: Snapshot) -> Plan:
@@ -87,11 +47,24 @@ def plan(config: Campaign, inputs: Inputs, snapshot: Snapshot) -> Plan:
     walk = _Walk(config, inputs, snapshot)
     try:
         walk.campaign()
-    except _Wait:
-        pass
-    except _Stop as stop:
+    except _Wait as wait:
+        walk.out.waits_for = wait.keys
+    except PlanStopped as stop:
         walk.out.failed = str(stop)
+    walk.out.retired = _stale(walk.out.decisions, snapshot.decisions)
     return walk.out
+
+
+def _stale(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Decisions that followed from one that has changed (another configuration)."""
+    changed = [iteration_of(name) for name, value in now.items() if before.get(name, value) != value]
+    return [n for n in before if n not in now and iteration_of(n) >= min(changed)] if changed else []
+
+
+def iteration_of(decision: str) -> int:
+    """Which iteration a decision belongs to; the one to stop comes after all others."""
+    part = decision.split("/")[1] if "/" in decision else ""
+    return int(part) if part.isdigit() else sys.maxsize
 
 
 class _Walk:
@@ -99,7 +72,11 @@ class _Walk:
 
     def __init__(self, config: Campaign, inputs: Inputs, snapshot: Snapshot) -> None:
         self.config, self.inputs, self.snapshot = config, inputs, snapshot
+        self.payloads = Payloads(config, inputs)
         self.out = Plan()
+        self.asked: set[str] = set()
+        self.labels: dict[str, Mapping[str, Any]] = {}
+        self.out.labels = self.labels
         self.train: list[str] = []
         self.validation: list[str] = []
         self.test: list[str] = []
@@ -108,13 +85,11 @@ class _Walk:
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
     def ask(self, kind: str, lane: str, payload: Mapping[str, Any], *, key: str = "", limit: float = 0.0) -> str:
-        """Puts the task on the list unless it has ended; returns its key.
-
-        The payload holds what the task uses and nothing else, so that other changes of the file do not repeat it.
-        """
+        """Puts the task on the list unless it has ended; returns its key."""
         key = key or task_key(kind, payload)
-        if key not in self.snapshot.outcomes and all(t.key != key for t in self.out.tasks):
-            self.out.tasks.append(Task(kind, key, lane, payload, time_limit=limit or 7 * 86_400.0))
+        if key not in self.snapshot.outcomes and key not in self.asked:
+            self.asked.add(key)
+            self.out.tasks.append(Task(kind, key, lane, payload, time_limit=limit or WEEK))
         return key
 
     def outcome(self, key: str) -> Outcome | None:
@@ -124,14 +99,14 @@ class _Walk:
         """The outcome, or the end of the walk if it is not there yet."""
         found = self.outcome(key)
         if found is None:
-            raise _Wait
+            raise _Wait(key)
         return found
 
     def required(self, key: str, what: str) -> Mapping[str, Any]:
         """The summary of a task without which the campaign cannot go on."""
         found = self.result(key)
         if found.status == "failed":
-            raise _Stop(f"{what} failed: {found.reason}")
+            raise PlanStopped(f"{what} failed: {found.reason}")
         return found.summary
 
     def decided(self, name: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -143,10 +118,7 @@ class _Walk:
     def bought(self) -> int:
         """Labels that this campaign has asked for; frames of a seed dataset cost nothing."""
         free = self.config.start.kind == "dataset"
-        return sum(not (free and v["source_kind"] == "start") for v in self.out.labels.values())
-
-    def seed(self, *parts: str | int) -> int:
-        return derive_seed(self.config.seed, *parts)
+        return sum(not (free and v["source_kind"] == "start") for v in self.labels.values())
 
     # -- the campaign -------------------------------------------------------------------------------------------
 
@@ -175,7 +147,7 @@ class _Walk:
             before = len(self.train)
             self.label("acquire", *new, iteration=iteration)
             if len(self.train) == before:
-                raise _Stop(f"none of the {len(new[1])} labels of iteration {iteration} succeeded")
+                raise PlanStopped(f"none of the {len(new[1])} labels of iteration {iteration} succeeded")
             self.evaluate_new(iteration, model, record.mixture)
             model = self.fit(iteration, model, final=iteration == limit)
         if not self.is_final(model):
@@ -191,35 +163,23 @@ class _Walk:
     def start(self) -> str:
         """Starting fragments, training and test."""
         self.out.stage = "start"
-        payload = {
-            "systems": [
-                {"name": s.name, "identity": i.identity, "weight": s.weight}
-                for s, i in zip(self.config.systems, self.inputs.systems, strict=True)
-            ],
-            "start": _without_path(to_json(self.config.start)),
-            "dataset": self.inputs.dataset,
-            "extract": to_json(self.config.extract),
-            "level_of_theory": self.inputs.level_of_theory,
-            "seed": self.seed("start"),
-        }
-        return self.ask("start", "local", payload)
+        return self.ask("start", "local", self.payloads.start())
 
     def label(self, kind: str, source: str, fragments: Sequence[Mapping[str, Any]], *, iteration: int) -> None:
         """Asks for all labels of a source, waits for them, and splits the good ones."""
         self.out.stage, self.out.iteration = "label", iteration
-        reference = to_json(self.config.label)
-        waiting = False
+        waiting: list[str] = []
         good: list[str] = []
         for index, fragment in enumerate(fragments):
             key = fragment["label_key"]
-            self.out.labels.setdefault(
+            self.labels.setdefault(
                 key, {**fragment, "source_kind": kind, "source": source, "index": index, "iteration": iteration}
             )
-            payload = {"source_kind": kind, "source": source, "index": index, "reference": reference}
-            self.ask("label", "label", payload, key=key, limit=self.config.label.time_limit + _GRACE)
+            payload = self.payloads.label(kind, source, index)
+            self.ask("label", "label", payload, key=key, limit=self.config.label.time_limit + GRACE)
             found = self.outcome(key)
             if found is None:
-                waiting = True
+                waiting.append(key)
             elif found.status == "done" and key not in good:
                 if fragment["set"] == "test":
                     if key not in self.test:
@@ -227,7 +187,7 @@ class _Walk:
                 elif key not in self.train and key not in self.validation:
                     good.append(key)
         if waiting:
-            raise _Wait
+            raise _Wait(*waiting)
         good = [k for k in good if k not in self.test]  # nothing of the test set is ever trained on
         kept = self.snapshot.decisions.get(f"split/{iteration}")
         if kept is not None and kept["source"] == source and self.all_done(kept):
@@ -242,7 +202,7 @@ class _Walk:
             train, validation = split_validation(
                 alone,
                 fraction=self.config.train.validation_fraction,
-                seed=self.seed("split"),
+                seed=self.payloads.seed("split"),
                 already=(len(self.train), len(self.validation)),
             )
             for larger, smaller in partner.items():
@@ -266,7 +226,7 @@ class _Walk:
     def check_split(self) -> None:
         if not self.train or not self.validation or not self.test:
             done = len(self.train) + len(self.validation) + len(self.test)
-            raise _Stop(
+            raise PlanStopped(
                 f"of the starting labels only {done} succeeded ({len(self.train)} for training, "
                 f"{len(self.validation)} for validation, {len(self.test)} for the test set); each set needs one"
             )
@@ -278,41 +238,24 @@ class _Walk:
         if name in self.snapshot.decisions:  # a campaign that is made longer keeps the models that it has
             final = bool(self.snapshot.decisions[name]["final"])
         reason = ""
-        for attempt, damping in enumerate((1.0, 0.5)):
-            payload = {
-                "kind": self.config.train.kind,
-                "model": self.config.train.build_model().to_json(),
-                "settings": self.config.train.build_settings(final=final, damping=damping).to_json(),
-                "training": list(self.train),
-                "validation": list(self.validation),
-                "start": start if attempt == 0 else None,
-                "elements": list(self.inputs.elements),
-                "seed": self.seed("train", iteration, int(extra), attempt),
-            }
+        for attempt in range(len(DAMPING)):
+            payload = self.payloads.train(
+                iteration, self.train, self.validation, start=start, final=final, attempt=attempt, extra=extra
+            )
             key = self.ask("train", "train", payload)
             found = self.result(key)
             if found.status == "done":
                 self.out.decisions[name] = {"key": key, "final": final, "model_id": found.summary["model_id"]}
                 return key
             reason = found.reason
-        raise _Stop(f"training of iteration {iteration} failed twice, the second time gentler: {reason}")
+        raise PlanStopped(f"training of iteration {iteration} failed twice, the second time gentler: {reason}")
 
     def evaluate(self, iteration: int, model: str, *, extra: bool = False) -> IterationRecord:
         """Feature density of the training split, and the errors on the test set."""
         self.out.stage = "evaluate"
-        mixture = self.ask(
-            "novelty",
-            "local",
-            {
-                "model": model,
-                "score": to_json(self.config.score),
-                "training": list(self.train),
-                "core_only": self.config.train.core_only,
-                "seed": self.seed("novelty", iteration),
-            },
-        )
+        mixture = self.ask("novelty", "local", self.payloads.novelty(iteration, model, self.train))
         self.required(mixture, f"Fitting the feature density of iteration {iteration}")
-        key = self.ask("evaluate", "local", self.evaluation(model, mixture, self.test))
+        key = self.ask("evaluate", "local", self.payloads.evaluation(model, mixture, self.test))
         summary = self.required(key, f"Evaluating the model of iteration {iteration}")
         record = IterationRecord(
             iteration=iteration,
@@ -333,29 +276,25 @@ class _Walk:
         }
         return record
 
-    def evaluation(self, model: str, mixture: str, labels: Sequence[str]) -> dict[str, Any]:
-        """Payload of an evaluation; what is not trained on is not judged by."""
-        core_only = self.config.train.core_only
-        return {"model": model, "mixture": mixture, "labels": list(labels), "core_only": core_only}
-
     def evaluate_new(self, iteration: int, model: str, mixture: str) -> None:
         """Errors of the model that asked for the new labels, on them: what novelty was worth. Nothing waits for it."""
-        keys = [k for k, v in self.out.labels.items() if v["iteration"] == iteration]
+        keys = [k for k, v in self.labels.items() if v["iteration"] == iteration]
         good = [k for k in keys if (o := self.outcome(k)) is not None and o.status == "done"]
-        key = self.ask("evaluate", "local", self.evaluation(model, mixture, good))
+        key = self.ask("evaluate", "local", self.payloads.evaluation(model, mixture, good))
         self.out.decisions[f"new_labels/{iteration}"] = {"evaluation": key}
 
     def acquire(self, iteration: int, model: str, mixture: str) -> tuple[str, list[Mapping[str, Any]]] | None:
         """Walks, scores, selects and cuts; None if nothing new was found."""
         self.out.stage = "explore"
-        walkers = [self.ask("explore", "md", p, limit=7 * 86_400.0) for p in self.walks(iteration, model)]
+        walkers = [self.ask("explore", "md", p, limit=WEEK) for p in self.walks(iteration, model)]
         ended = [self.outcome(k) for k in walkers]
-        if any(o is None for o in ended):
-            raise _Wait
+        missing = [k for k, o in zip(walkers, ended, strict=True) if o is None]
+        if missing:
+            raise _Wait(*missing)
         sane = [k for k, o in zip(walkers, ended, strict=True) if o and o.status == "done" and o.summary["n_frames"]]
         if not sane:
             reasons = sorted({o.reason or str(o.summary.get("stop_reason", "")) for o in ended if o})
-            raise _Stop(
+            raise PlanStopped(
                 f"all {len(walkers)} walkers of iteration {iteration} failed before their first frame: "
                 + "; ".join(reasons)[:500]
             )
@@ -367,28 +306,21 @@ class _Walk:
         if isinstance(self.config.extract, Certified) and self.config.stop.labels is not None:
             limits["labels_left"] = self.config.stop.labels - self.bought()
         told = self.decided(f"budget/{iteration}", limits)
-        select = {k: v for k, v in to_json(self.config.select).items() if k != "fragments"}
         more: dict[str, Any] = {}
         if isinstance(self.config.extract, Certified):  # what its cost and error models learn from
             more["labelled"] = [*self.train, *self.validation, *self.test]
             more["labels_left"] = told.get("labels_left")
-        key = self.ask(
-            "acquire",
-            "local",
-            {
-                **more,
-                "model": model,
-                "mixture": mixture,
-                "walkers": sane,
-                "pool": told["pool"],
-                "select": select,
-                "extract": to_json(self.config.extract),
-                "known": list(self.out.labels),
-                "level_of_theory": self.inputs.level_of_theory,
-                "budget": int(told["fragments"]),
-                "seed": self.seed("select", iteration),
-            },
+        payload = self.payloads.acquire(
+            iteration,
+            model,
+            mixture,
+            sane,
+            known=list(self.labels),
+            budget=int(told["fragments"]),
+            pool=told["pool"],
+            certified=more,
         )
+        key = self.ask("acquire", "local", payload)
         summary = self.required(key, f"Selecting fragments in iteration {iteration}")
         self.out.records[-1].acquired = key
         self.out.records[-1].excess_novelty = summary["novelty"]["excess"]
@@ -406,7 +338,6 @@ class _Walk:
         told = self.decided(f"walks/{iteration}", {"walkers": explore.walkers, "steps": steps})
         steps = int(told["steps"])
         counts = shares([s.weight for s in self.config.systems], int(told["walkers"]))
-        settings = {k: v for k, v in to_json(explore).items() if k not in ("walkers", "steps", "pool")}
         payloads: list[dict[str, Any]] = []
         for system, known, count in zip(self.config.systems, self.inputs.systems, counts, strict=True):
             ensemble = system.resolved_ensemble(periodic=known.periodic)
@@ -418,36 +349,15 @@ class _Walk:
                 iteration=iteration,
                 system=system.name,
             )
-            payloads += [
-                {
-                    "model": model,
-                    "system": system.name,
-                    "identity": known.identity,
-                    "explore": settings,
-                    "temperature_K": drawn.temperature_K,
-                    "pressure_GPa": drawn.pressure_GPa,
-                    "steps": steps,
-                    "seed": drawn.seed,
-                }
-                for drawn in conditions
-            ]
+            payloads += [self.payloads.walk(model, known, drawn, steps) for drawn in conditions]
         return payloads
 
     def finish(self, model: str, reason: str) -> None:
         """Packages the final model; it is final once its package predicts what it does."""
         self.out.stage = "export"
-        key = self.ask(
-            "export",
-            "train",
-            {"model": model, "labels": list(self.test), "packaged": list(self.config.train.packaged)},
-        )
+        key = self.ask("export", "train", self.payloads.export(model, self.test))
         self.required(key, "Packaging the final model")
         if self.out.tasks:  # evaluations of new labels that nothing waited for
-            raise _Wait
+            raise _Wait(*(t.key for t in self.out.tasks))
         self.out.stage = "finished"
         self.out.finished = reason
-
-
-def _without_path(start: dict[str, Any]) -> dict[str, Any]:
-    """The seed dataset counts by its content, not by where it lies."""
-    return {k: v for k, v in start.items() if k != "file"}

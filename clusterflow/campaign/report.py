@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from clusterflow import __version__
+from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.status import campaign_status
+from clusterflow.campaign.timeline import running_periods, strips
 from clusterflow.core import keys
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
@@ -22,6 +24,7 @@ from clusterflow.evaluate.report.data import (
     FailureRow,
     FeatureMap,
     FragmentView,
+    LagRow,
     ModelResult,
     NoveltyHistograms,
     PotentialFiles,
@@ -74,7 +77,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         labels_failed=sum(o.status == "failed" for o in labels),
         labels_open=status.labels_left,
         cost=Cost(
-            wall_seconds=_elapsed(snapshot),
+            wall_seconds=sum(end - begin for begin, end in running_periods(snapshot)),
             core_seconds=status.core_hours * 3600.0,
             label_core_seconds=status.stages["label"].core_seconds,
             driver_memory_MB=float((snapshot.finished or {}).get("driver_memory_MB", 0.0)),
@@ -103,6 +106,9 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
             for kind, c in status.stages.items()
             if c.done + c.failed
         ),
+        lanes=tuple(strips(snapshot)),
+        periods=tuple(running_periods(snapshot)),
+        lags=tuple(LagRow(r.version, r.labels, r.mean) for r in model_lag(snapshot)),
         settings={k: str(v) for k, v in _flat(config).items()},
         config_text=json.dumps(config, indent=2, ensure_ascii=False),
         environment={k: str(v) for k, v in _flat(environment).items()},
@@ -131,24 +137,6 @@ def _last_of_each(evaluated: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def _last_models(models: list[ModelResult]) -> list[ModelResult]:
     return list({m.iteration: m for m in models}.values())
-
-
-def _elapsed(snapshot: Snapshot) -> float:
-    """Seconds between each opening and the last event before the next one: time that the campaign was running."""
-    from datetime import datetime
-
-    total, begin, last = 0.0, None, None
-    events = sorted(
-        [*snapshot.opened, *snapshot.sent.values(), *([snapshot.last] if snapshot.last else [])], key=lambda e: e.seq
-    )
-    for event in events:
-        now = datetime.fromisoformat(event.time)
-        if event.kind == "opened":
-            if begin is not None and last is not None:
-                total += (last - begin).total_seconds()
-            begin = now
-        last = now
-    return total + ((last - begin).total_seconds() if begin is not None and last is not None else 0.0)
 
 
 def _label_seconds(snapshot: Snapshot, iteration: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clusterflow import __version__
 from clusterflow.campaign.inputs import gather_inputs
-from clusterflow.campaign.plan import Inputs
+from clusterflow.campaign.tasks import Inputs
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
@@ -65,6 +65,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
         require_fragments(folder, snapshot)
         inputs, _ = gather_inputs(config, folder)
         _refuse_other_level(snapshot, inputs, folder)
+        _refuse_other_loop(snapshot, config, folder)
         changes = _changes(folder, config)
         _point_to_labels(config, folder, snapshot)
         data = to_json(config)
@@ -129,6 +130,20 @@ def _refuse_other_level(snapshot: Snapshot, inputs: Inputs, folder: CampaignFold
             f"This campaign has labels at '{before}'; its configuration now asks for '{inputs.level_of_theory}'.",
             where=str(folder.root),
             todo="Set `label:` back, or give the campaign another name: levels of theory are never mixed.",
+        )
+
+
+def _refuse_other_loop(snapshot: Snapshot, config: Campaign, folder: CampaignFolder) -> None:
+    """The decisions of one loop mean nothing to the other; before the first training there are none."""
+    if "split/0" not in snapshot.decisions or not folder.config.is_file():
+        return
+    before = json.loads(folder.config.read_text(encoding="utf-8")).get("loop", {}).get("kind", "synchronous")
+    if before != config.loop.kind:
+        raise ConfigError(
+            f"This campaign began with the {before} loop; the file now says `loop: {{kind: {config.loop.kind}}}`.",
+            where=str(folder.root),
+            todo=f"Set it back to {before}, or give the campaign another name and the same `labels_folder:`: "
+            "it finds the labels that are there.",
         )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clusterflow.campaign.lag import mean_lag, model_lag
+from clusterflow.campaign.timeline import LaneUse, lane_use
 from clusterflow.state.snapshot import Outcome, Snapshot
 
 _RECENT = 20
@@ -58,6 +61,13 @@ class Status:
     last_event: str
     failures: list[dict[str, Any]] = field(default_factory=list)
     walkers: list[dict[str, Any]] = field(default_factory=list)
+    lanes: list[LaneUse] = field(default_factory=list)
+    failures_by_kind: dict[str, int] = field(default_factory=dict)
+    """ "task: error" → how often, attempts that were repeated not counted."""
+    model_lag: float | None = None
+    """Mean over all labels, in versions; None: the loop is synchronous, or no such label has been trained on."""
+    seconds_left: float | None = None
+    """Predicted by simulating what is left with the times measured so far; None: not predicted."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON data, for scripts."""
@@ -93,6 +103,11 @@ def campaign_status(snapshot: Snapshot) -> Status:
             if o.status == "failed"
         ],
         walkers=[dict(o.summary) for o in snapshot.outcomes.values() if o.kind == "explore" and o.status == "done"],
+        lanes=lane_use(snapshot),
+        failures_by_kind=dict(
+            Counter(f"{o.kind}: {o.error}" for o in snapshot.outcomes.values() if o.status == "failed").most_common()
+        ),
+        model_lag=mean_lag(model_lag(snapshot)),
     )
 
 
@@ -135,6 +150,8 @@ def _stages(snapshot: Snapshot) -> dict[str, StageCount]:
     for outcome in snapshot.outcomes.values():
         count = counts.setdefault(outcome.kind, StageCount())
         _add(count, outcome)
+    if snapshot.finished is not None:  # walks that nobody waited for
+        return counts
     opened = snapshot.opened[-1].seq if snapshot.opened else 0
     for key, event in snapshot.sent.items():
         if key not in snapshot.outcomes and event.seq > opened:

@@ -14,8 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.status import Status, campaign_status
+from clusterflow.campaign.tasks import Plan
 from clusterflow.state.journal import Event
 from clusterflow.state.snapshot import Snapshot
 
@@ -30,6 +30,8 @@ _NAMES = {
     "export": "packaging",
 }
 _REFRESH = 0.5  # s
+_SHARE = 0.05
+"""At most this share of the driver's time goes into the screen, however large the campaign."""
 
 
 def duration(seconds: float) -> str:
@@ -51,8 +53,12 @@ class CampaignView:
             console,
         )
         self.began = time.monotonic()
-        self._last = 0.0
+        self._next = 0.0
+        self._shown: tuple[Plan, int] | None = None
         self._live: Live | None = None
+        wanted = [o.summary for o in snapshot.outcomes.values() if o.kind in ("start", "acquire") and o.summary]
+        self._wanted = {f["label_key"] for told in wanted for f in told["fragments"]}
+        self._ended = sum(o.kind == "label" for o in snapshot.outcomes.values())
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -62,6 +68,8 @@ class CampaignView:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._live is not None:
+            if self._shown is not None:
+                self._live.update(self._screen(*self._shown), refresh=True)
             self._live.stop()
 
     def watch(self, event: Event | None, plan: Plan, in_flight: int) -> None:
@@ -70,19 +78,21 @@ class CampaignView:
             if event is not None:
                 self._line(event)
             return
+        self._shown = (plan, in_flight)
         now = time.monotonic()
-        if event is not None or now - self._last >= _REFRESH:
-            self._last = now
+        if now >= self._next:
             self._live.update(self._screen(plan, in_flight), refresh=True)
+            self._next = now + max(_REFRESH, (time.monotonic() - now) / _SHARE)
 
     # -- plain lines --------------------------------------------------------------------------------------------
 
     def _line(self, event: Event) -> None:
         text = event_line(event)
-        if event.kind == "done" and event.data["task"] == "label":
-            status = campaign_status(self.snapshot)
-            ended = status.stages["label"].done + status.stages["label"].failed
-            text += f"  ({ended} of {ended + status.labels_left})"
+        if event.kind == "done" and event.data["task"] in ("start", "acquire"):
+            self._wanted.update(f["label_key"] for f in event.data["summary"]["fragments"])
+        if event.kind in ("done", "failed") and event.data["task"] == "label" and event.data.get("final", True):
+            self._ended += 1
+            text += f"  ({self._ended} of {len(self._wanted)})"
         if text:
             stamp = duration(time.monotonic() - self.began)
             self.console.print(f"[{stamp}] {text}", highlight=False, markup=False, soft_wrap=True)
@@ -134,6 +144,17 @@ def stage_table(status: Status) -> Table:
     return table
 
 
+def lane_table(status: Status) -> Table:
+    """How the workers of each lane were used."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("lane", "tasks", "at once", "busy", "median wait", "longest wait"):
+        table.add_column(column, justify="left" if column == "lane" else "right")
+    for row in status.lanes:
+        waits = (f"{row.median_wait:.1f} s", f"{row.longest_wait:.1f} s")
+        table.add_row(row.lane, str(row.tasks), str(row.at_once), f"{row.busy:.0%}", *waits)
+    return table
+
+
 def model_table(status: Status) -> Table:
     """Test errors per iteration."""
     table = Table(box=None, pad_edge=False, title="force errors on the test set, meV/Å", title_justify="left")
@@ -159,6 +180,11 @@ def event_line(event: Event) -> str:
         return f"{data['task']:8s} FAILED  {data['key'][:10]}  {data['reason']}{again}"
     if event.kind == "decision" and event.data["name"].startswith("selected/"):
         return f"iteration {event.data['name'].split('/')[1]}: {len(data['value']['fragments'])} fragments selected"
+    if event.kind == "decision" and event.data["name"].startswith("split/") and "final" in data["value"]:
+        new = len(data["value"]["train"]) + len(data["value"]["validation"])
+        return f"version {event.data['name'].split('/')[1]}: training begins with {new} new labels"
+    if event.kind == "decision" and event.data["name"] == "ending":
+        return f"coming to an end: {data['value']['reason']}"
     if event.kind == "finished":
         return f"finished: {data['reason']}"
     return ""

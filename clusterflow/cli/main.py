@@ -68,14 +68,44 @@ def check(config: Config) -> None:
 
 @app.command()
 @guarded
+def simulate(
+    config: Config,
+    run: Annotated[
+        Path | None, typer.Option("--from", help="Run folder whose measured task times to use.", show_default=False)
+    ] = None,
+    times: Annotated[
+        str | None, typer.Option(help="md=60s,label=10min±heavy,train=5min, or a YAML file.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="md=4,label=16,train=1,local=1; default: those of the machine.", show_default=False),
+    ] = None,
+    nodes: Annotated[str, typer.Option(help="Times so many md and label workers: 1,10,100.")] = "1",
+    latency: Annotated[float, typer.Option(min=0.0, help="Seconds that every task spends on its way.")] = 0.02,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Predicts wall time, busy workers and model lag of a campaign, in both loops. Runs nothing."""
+    from clusterflow.cli.simulate import simulate_campaign
+
+    simulate_campaign(
+        config, run=run, times=times, workers=workers, nodes=nodes, latency=latency, as_json=as_json, console=console
+    )
+
+
+@app.command()
+@guarded
 def status(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every few seconds, until it ends or Ctrl-C.")] = False,
 ) -> None:
     """Shows a running or finished campaign from outside, from its journal alone."""
-    from clusterflow.cli.status import print_status
+    from clusterflow.cli.status import print_status, watch_status
 
-    print_status(folder, as_json=as_json, console=console)
+    if watch and not as_json:
+        watch_status(folder, console)
+    else:
+        print_status(folder, as_json=as_json, console=console)
 
 
 @app.command()

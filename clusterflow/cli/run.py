@@ -12,22 +12,26 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from clusterflow.campaign.event_log import log_event
 from clusterflow.campaign.loop import Interrupted, Loop, Paused
+from clusterflow.campaign.notify import notify
 from clusterflow.campaign.outputs import write_outputs
-from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.report import write_report
 from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
+from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView, model_table
 from clusterflow.cli.options import STOPPED, program
 from clusterflow.config.load import load_campaign
+from clusterflow.config.notify import Moment
 from clusterflow.core.memory import peak_memory_MB
 from clusterflow.core.protocols import Engine
-from clusterflow.errors import ExecutionError
+from clusterflow.errors import ClusterflowError, ExecutionError
 from clusterflow.execution.apps import published, run_task
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.provenance import environment
+from clusterflow.state.journal import Event
 
 
 class StopSignal:
@@ -75,6 +79,12 @@ def run_campaign(
             progress=lambda: running_lines(session.folder),
             console=console,
         )
+
+        def watch(event: Event | None, plan: Plan, in_flight: int) -> None:
+            if event is not None:
+                log_event(session.folder.events, event)
+            view.watch(event, plan, in_flight)
+
         loop = Loop(
             config=config,
             inputs=session.inputs,
@@ -82,10 +92,16 @@ def run_campaign(
             journal=session.journal,
             engine=runner,
             published=lambda task: published(task, session.folder),
-            watch=view.watch,
+            watch=watch,
             stop=lambda: bool(stop.name),
         )
         finished, paused = False, ""
+
+        def tell(state: Moment, reason: str) -> None:
+            where = session.folder.root
+            if complaint := notify(config.notify, state, campaign=config.name, reason=reason, folder=where):
+                console.print(f"note: {complaint}", markup=False, highlight=False, soft_wrap=True)
+
         try:
             with view:
                 plan = loop.run()
@@ -94,13 +110,18 @@ def run_campaign(
             paused = str(pause)
         except Interrupted:
             session.snapshot.apply(session.journal.append("stopped", reason=stop.name))
-        except ExecutionError:
+        except ExecutionError as error:
             _write_outputs(session)
+            tell("failed", error.what)
+            raise
+        except ClusterflowError as error:
+            tell("failed", error.what)
             raise
         finally:
-            runner.close(cancel=not finished)
+            runner.close(cancel=not finished or loop.in_flight > 0)
         _write_outputs(session)
         if paused:
+            tell("paused", paused)
             again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
             Console(file=sys.stderr).print(
                 f"paused: {paused}\n  where: {session.folder.root}\n"
@@ -114,8 +135,11 @@ def run_campaign(
         if not finished:
             again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
             console.print(f"stopped by {stop.name}; `{again}` resumes", markup=False, soft_wrap=True)
+            tell("stopped", stop.name)
             return STOPPED
-        return _finish(session, plan, console)
+        code = _finish(session, plan, console)
+        tell("failed" if plan.failed else "finished", plan.failed or plan.finished)
+        return code
 
 
 def _write_outputs(session: Session) -> None:

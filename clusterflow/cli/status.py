@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
 
+from clusterflow.campaign.inputs import gather_inputs
 from clusterflow.campaign.progress import running_lines
+from clusterflow.campaign.simulate import Workforce, simulate
 from clusterflow.campaign.status import campaign_status
-from clusterflow.cli.console import labels_left_text, model_table, stage_table
+from clusterflow.campaign.task_times import NEEDED, assumed_times, failure_rate, measured_times
+from clusterflow.cli.console import duration, labels_left_text, lane_table, model_table, stage_table
+from clusterflow.config.campaign import Campaign
 from clusterflow.config.load import load_campaign
+from clusterflow.config.start import Dataset
+from clusterflow.errors import ClusterflowError
+from clusterflow.execution.machines import LANES, load_machine
 from clusterflow.state.journal import read_events
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.lease import owner
 from clusterflow.state.snapshot import Snapshot, fold
+
+_EVERY = 5.0  # s
+_MOST_SIMULATED = 50_000
+"""Tasks: a larger campaign would make `status` slow."""
 
 
 def find_campaign(path: Path) -> tuple[CampaignFolder, Snapshot]:
@@ -43,10 +56,23 @@ def campaign_folder(path: Path) -> CampaignFolder:
     return CampaignFolder(path.absolute()).require()
 
 
-def print_status(path: Path, *, as_json: bool, console: Console) -> None:
-    """Tables for a person, or JSON for a script."""
+def watch_status(path: Path, console: Console) -> None:
+    """The tables again and again, until no driver runs any more."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            began = time.monotonic()
+            console.clear()
+            if print_status(path, as_json=False, console=console) != "running":
+                return
+            time.sleep(max(_EVERY, 10 * (time.monotonic() - began)))
+
+
+def print_status(path: Path, *, as_json: bool, console: Console) -> str:
+    """Tables for a person, or JSON for a script; returns the state."""
     folder, snapshot = find_campaign(path)
     status = campaign_status(snapshot)
+    if snapshot.finished is None:
+        status.seconds_left = _seconds_left(folder, snapshot)
     holder = owner(folder.root)
     gone = holder is None or holder["alive"] is False
     if status.state == "running" and gone:
@@ -58,7 +84,7 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> None:
             indent=1,
         )
         sys.stdout.write("\n")
-        return
+        return status.state
     console.print(
         f"{folder.root}: {status.state} {status.reason}".rstrip(), markup=False, highlight=False, soft_wrap=True
     )
@@ -73,13 +99,51 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> None:
     if status.certificates:
         told = ", ".join(f"{n} {verdict}" for verdict, n in status.certificates.items())
         console.print(f"certificates of selected fragments: {told}", markup=False, highlight=False)
+    console.print(lane_table(status))
+    if status.model_lag is not None:
+        console.print(f"mean model lag {status.model_lag:.1f} versions", markup=False, highlight=False)
+    if status.seconds_left is not None:
+        end = f"about {duration(status.seconds_left)} of running left, by simulation with the times measured so far"
+        console.print(end, markup=False, highlight=False)
     if labels_left_text(status):
         console.print(labels_left_text(status), markup=False)
     if status.models:
         console.print(model_table(status))
     for line in [] if gone else running_lines(folder):
         console.print(line, markup=False, highlight=False)
+    for kind, count in status.failures_by_kind.items():
+        console.print(f"failed {count} × {kind}", markup=False, highlight=False)
     for failure in status.failures[-10:]:
         console.print(
             f"failed {failure['task']} {failure['key'][:10]}: {failure['reason']}", markup=False, soft_wrap=True
         )
+    return status.state
+
+
+def _seconds_left(folder: CampaignFolder, snapshot: Snapshot) -> float | None:
+    """Of running, as the event simulation has it; None where too little is measured or it cannot be told."""
+    measured = measured_times(snapshot)
+    if any(kind not in measured for kind in NEEDED):
+        return None
+    try:
+        config = Campaign.model_validate_json(folder.config.read_text(encoding="utf-8"))
+        machine = load_machine(config.machine).for_ranks(config.label.ranks)
+        lanes = {name: machine.resolved(name) for name in LANES}
+        inputs, _ = gather_inputs(config, folder)
+        told = simulate(
+            config,
+            inputs,
+            Workforce(
+                {name: lane.workers for name, lane in lanes.items()},
+                {name: lane.cores_per_worker for name, lane in lanes.items()},
+                machine.total_cores(),
+            ),
+            {**assumed_times(), **measured},
+            label_failures=failure_rate(snapshot),
+            seed_frames=len(config.start.frames(inputs.level_of_theory)) if isinstance(config.start, Dataset) else 0,
+            most=_MOST_SIMULATED,
+            begun=snapshot,
+        )
+    except (ClusterflowError, OSError, ValueError):  # a prediction is a courtesy: nothing may fail for lack of it
+        return None
+    return told.seconds

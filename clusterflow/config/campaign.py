@@ -11,6 +11,8 @@ from clusterflow.config.explore import Explore, OpenMM
 from clusterflow.config.extract import BuildingBlocks, Extract
 from clusterflow.config.failures import Failures
 from clusterflow.config.label import GPAW, Label
+from clusterflow.config.loop import Loop, Synchronous
+from clusterflow.config.notify import Notify
 from clusterflow.config.score import GaussianMixture, Score
 from clusterflow.config.section import Section
 from clusterflow.config.selection import Select
@@ -39,15 +41,23 @@ class Campaign(Section):
     train: Train = NequIP()
     stop: Stop = Stop()
     failures: Failures = Failures()
+    loop: Loop = Synchronous()
+    notify: Notify | None = None
     machine: str = "local"
     """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
 
-    @field_validator("explore", "start", "extract", "label", mode="before")
+    @field_validator("explore", "start", "extract", "label", "loop", mode="before")
     @classmethod
     def _default_kind(cls, value: Any, info: Any) -> Any:
-        defaults = {"explore": "openmm", "start": "perturbed", "extract": "building_blocks", "label": "gpaw"}
+        defaults = {
+            "explore": "openmm",
+            "start": "perturbed",
+            "extract": "building_blocks",
+            "label": "gpaw",
+            "loop": "synchronous",
+        }
         if isinstance(value, dict) and "kind" not in value:
             return {"kind": defaults[info.field_name], **value}
         return value

@@ -14,7 +14,7 @@ class CampaignFolder:
 
     Truth: ``config.json``, ``inputs/``, ``journal.jsonl``, ``labels/`` and ``tasks/``. Everything else (``work``,
     ``dataset.extxyz``, ``model``, ``report.html``, ``metrics.json``,
-    ``calibration.json``, ``parsl``) is scratch or can be rebuilt.
+    ``calibration.json``, ``events.log``, ``parsl``) is scratch or can be rebuilt.
     """
 
     root: Path
@@ -47,6 +47,11 @@ class CampaignFolder:
     def computed(self) -> Path:
         """One line per label that a worker has computed (key, host, process): shows that none was computed twice."""
         return self.root / "computed.log"
+
+    @property
+    def events(self) -> Path:
+        """The journal as plain lines, for the eye and for log collectors."""
+        return self.root / "events.log"
 
     @property
     def environment(self) -> Path:

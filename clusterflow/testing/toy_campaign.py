@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusterflow.campaign.plan import Inputs, SystemInput
+from clusterflow.campaign.tasks import Inputs, SystemInput
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.frames import canonical_json, digest
 

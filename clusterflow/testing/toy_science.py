@@ -16,8 +16,8 @@ from ase.build import molecule
 
 from clusterflow.campaign.loop import Loop
 from clusterflow.campaign.outputs import write_outputs
-from clusterflow.campaign.plan import Plan, task_key
 from clusterflow.campaign.session import open_session
+from clusterflow.campaign.tasks import Plan, task_key
 from clusterflow.config.campaign import Campaign
 from clusterflow.core import keys
 from clusterflow.core.data import Prediction, Task

@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 
 from clusterflow.campaign.failures import FailureRate
 from clusterflow.campaign.loop import Paused
-from clusterflow.campaign.plan import Plan
 from clusterflow.campaign.session import Session
 from clusterflow.campaign.status import campaign_status
+from clusterflow.campaign.tasks import Plan
 from clusterflow.cli import run
 from clusterflow.cli.options import STOPPED
 from clusterflow.config.campaign import Campaign

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clusterflow.campaign.loop import MAX_ATTEMPTS, Interrupted, Loop
-from clusterflow.campaign.plan import Plan
+from clusterflow.campaign.plan import plan
+from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.score import GaussianMixture
 from clusterflow.config.stop import Stop
@@ -196,3 +197,21 @@ def test_what_followed_from_another_configuration_is_retired(tmp_path: Path) -> 
     assert not [name for name in after if "/2" in name]
     assert after["stop"]["iteration"] == 1
     assert plan.finished
+
+
+def test_the_plan_is_asked_for_when_it_can_have_changed_and_not_for_every_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterflow.campaign import planner
+
+    calls: list[int] = []
+
+    def counted(*arguments: object) -> Plan:
+        calls.append(1)
+        return plan(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(planner, "plan", counted)
+    config = CONFIG.model_copy(update={"select": CONFIG.select.model_copy(update={"fragments": 60})})
+    _, engine = drive(tmp_path / "a", config=config)
+    assert sum(t.kind == "label" for t in engine.ran) == 9 + 60 + 60
+    assert len(calls) < 50

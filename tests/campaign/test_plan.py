@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterflow.campaign.plan import Plan, plan
+from clusterflow.campaign.plan import plan
 from clusterflow.campaign.split import shares
+from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result

@@ -110,3 +110,19 @@ def test_identity_sees_the_structure(tmp_path: Path) -> None:
     assert content_hash(moved) != content_hash(read(MOF5))
     system = campaign(tmp_path).systems[0]
     assert system.identity(moved) != system.identity(read(MOF5))
+
+
+def test_the_loop_may_change_only_before_the_first_split(tmp_path: Path) -> None:
+    streaming = campaign(tmp_path / "run", loop={"kind": "streaming"})
+    with open_session(campaign(tmp_path / "run"), {}):
+        pass
+    with open_session(streaming, {}) as session:
+        session.journal.append("decision", name="split/0", value={"train": [], "validation": [], "test": []})
+    with open_session(streaming, {}):
+        pass
+    with (
+        pytest.raises(ConfigError, match="began with the streaming loop") as said,
+        open_session(campaign(tmp_path / "run"), {}),
+    ):
+        pass
+    assert "labels_folder" in said.value.todo

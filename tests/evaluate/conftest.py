@@ -12,9 +12,12 @@ from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import compare
 from clusterflow.evaluate.report import collect
 from clusterflow.evaluate.report.data import (
+    Bar,
     CorrelationRow,
     Cost,
     FailureRow,
+    LagRow,
+    LaneStrip,
     ModelResult,
     PotentialFiles,
     ReportData,
@@ -152,6 +155,10 @@ def example(iterations=3, fragments=9, seed=0):
             TimingRow("train", 3, 455.0, 910.0, 1320.0),
             TimingRow("evaluate", 3, 12.4, 12.4, 700.0),
         ),
+        lanes=(LaneStrip("md", 12, 2, 0.61, 0.4, 3.1, (Bar(0.0, 80.0, 0), Bar(5.0, 85.2, 1))),
+               LaneStrip("label", 27, 1, 0.8, 12.0, 90.5, (Bar(85.0, 897.0, 0),))),
+        periods=((0.0, 500.0), (620.0, 1042.0)),
+        lags=(LagRow(1, 7, 0.0), LagRow(2, 7, 1.5)),
         settings={"explore.temperature": "600 K", "explore.pressure": "−1.5 to 1.5 GPa", "train.l_max": "1"},
         config_text="name: mof5\nstop:\n  iterations: 2\n",
         environment={"python": "3.11", "nequip": "0.19.1", "gpaw": "26.7.0", "machine": "2 cores, no GPU"},

@@ -17,7 +17,7 @@ from clusterflow.evaluate.report.render import render_html
 HOSTILE = """</script><script>document.title='owned'</script><img src=x onerror="alert(1)">'"&"""
 SECTIONS = (
     "learning", "parity", "errors", "novelty", "correlation", "features", "walkers", "fragments", "failures", "timings",
-    "settings", "environment", "usage", "citations",
+    "workers", "settings", "environment", "usage", "citations",
 )  # fmt: skip
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 
@@ -108,7 +108,7 @@ def test_every_part_is_there(example_report):
         "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]",
     ):  # fmt: skip
         assert expected in text, expected
-    assert text.count("<svg") == 2 + 4 + 2 + 10 + 8 + 4
+    assert text.count("<svg") == 2 + 4 + 2 + 10 + 8 + 4 + 1
 
 
 def test_a_campaign_without_a_model_says_so():

@@ -189,6 +189,38 @@ class TimingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """Something that ran from ``begin`` to ``end`` (s since the campaign was opened) in one ``row`` of its lane."""
+
+    begin: float
+    end: float
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStrip:
+    """How a lane of workers was used: tasks, the most that ran at once, the fraction of those workers that was busy
+    while drivers ran, waits between sending and beginning (s)."""
+
+    lane: str
+    tasks: int = 0
+    at_once: int = 0
+    busy: float = 0.0
+    median_wait: float = 0.0
+    longest_wait: float = 0.0
+    bars: tuple[Bar, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LagRow:
+    """New labels of one training, and the mean number of versions between the potential that asked and it."""
+
+    version: int
+    labels: int
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
 class PotentialFiles:
     """The final (or current) potential. ``folder`` relative to the report; ``files`` maps a purpose ("ASE", "LAMMPS")
     to a path; the code snippets are shown as they are, a default is made for ``ase_code`` = ""."""
@@ -242,6 +274,10 @@ class ReportData:
     fragments: tuple[FragmentView, ...] = ()
     failures: tuple[FailureRow, ...] = ()
     timings: tuple[TimingRow, ...] = ()
+    lanes: tuple[LaneStrip, ...] = ()
+    periods: tuple[tuple[float, float], ...] = ()
+    """When a driver ran, (begin, end) in s since the campaign was opened."""
+    lags: tuple[LagRow, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)

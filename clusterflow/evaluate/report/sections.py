@@ -10,6 +10,7 @@ from clusterflow.evaluate.metrics import ForceErrors, Metrics
 from clusterflow.evaluate.report import figures
 from clusterflow.evaluate.report.data import Citation, FeatureMap, ModelResult, PotentialFiles, ReportData
 from clusterflow.evaluate.report.gallery import fragments
+from clusterflow.evaluate.report.gantt import gantt
 from clusterflow.evaluate.report.markup import (
     Section,
     code,
@@ -321,6 +322,28 @@ def timings(data: ReportData) -> Section:
     return Section("timings", "Time and memory", body)
 
 
+def workers(data: ReportData) -> Section:
+    """Who worked when, what waited, and how old the potentials were that asked for labels."""
+    used = [strip for strip in data.lanes if strip.tasks]
+    if not used:
+        return Section("workers", "Workers over time", missing("Not yet: no task has finished."))
+    head = ("lane", "tasks", "at once", "busy", "median wait [s]", "longest wait [s]")
+    rows = [(s.lane, s.tasks, s.at_once, f"{s.busy:.0%}", fixed(s.median_wait), fixed(s.longest_wait)) for s in used]
+    body = f'<figure><div class="panels one">{gantt(used, data.periods)}</div>' + (
+        "<figcaption>One row per worker that was in use at once; shaded: no driver was running.</figcaption></figure>"
+    )
+    body += table(head, rows, numeric=range(1, 6), caption="Lanes")
+    body += paragraph("Busy: of as many workers as ever ran at once, while a driver was running.", "note")
+    if data.lags:
+        labels = sum(r.labels for r in data.lags)
+        mean = sum(r.mean * r.labels for r in data.lags) / labels
+        body += paragraph(
+            f"Model lag: {labels} labels were trained on {mean:.1f} versions after the potential that asked for them, "
+            f"on average; at most {max(r.mean for r in data.lags):.1f} in one training."
+        )
+    return Section("workers", "Workers over time", body)
+
+
 def settings(data: ReportData) -> Section:
     """Level of theory and configuration."""
     body = paragraph(f"Level of theory: {data.level_of_theory or 'not recorded'}.")
@@ -379,5 +402,5 @@ def citations(data: ReportData) -> Section:
 def all_sections(data: ReportData) -> list[Section]:
     """Every section in reading order."""
     makers = (learning, parity, errors, novelty, correlation, feature_map, walkers, fragments, failures, timings,
-              settings, environment, usage, citations)  # fmt: skip
+              workers, settings, environment, usage, citations)  # fmt: skip
     return [make(data) for make in makers]

@@ -1,0 +1,43 @@
+"""Asks for the plan when it can have changed, and not more often: what a driver, or a simulation of one, calls."""
+
+from __future__ import annotations
+
+from clusterflow.campaign.plan import plan
+from clusterflow.campaign.streaming import Stream
+from clusterflow.campaign.tasks import Inputs, Plan
+from clusterflow.config.campaign import Campaign
+from clusterflow.state.snapshot import Snapshot
+
+
+class Planner:
+    """The plan of a campaign while it runs. Say with `ended` and `decided` what has happened; `plan` then gives what
+    the pure function would give for the snapshot, but keeps what cannot have changed."""
+
+    def __init__(self, config: Campaign, inputs: Inputs) -> None:
+        self._config, self._inputs = config, inputs
+        self._stream = Stream(config, inputs) if config.loop.kind == "streaming" else None
+        self._plan = Plan()
+        self._stale = True
+        self._waits_for: set[str] = set()
+
+    def plan(self, snapshot: Snapshot) -> Plan:
+        """The plan for this snapshot."""
+        if self._stale:
+            self._plan = self._stream.plan(snapshot) if self._stream else plan(self._config, self._inputs, snapshot)
+            self._waits_for = set(self._plan.waits_for)
+            self._stale = False
+        return self._plan
+
+    def ended(self, key: str) -> None:
+        """A task has ended, well or for good."""
+        self._waits_for.discard(key)
+        self._stale = self._stale or not self._waits_for
+
+    def decided(self) -> None:
+        """Decisions were journaled."""
+        self._stale = True
+
+
+def plan_once(config: Campaign, inputs: Inputs, snapshot: Snapshot) -> Plan:
+    """The plan for a snapshot, from nothing: a pure function, whichever loop the campaign has."""
+    return Planner(config, inputs).plan(snapshot)
