@@ -3,9 +3,9 @@
 clusterflow run configs/certificates.yaml
 python workflows/certificates.py runs/certificates --finite uio66_missing_linker water --output certificates.json
 
-Every system is walked with the campaign's potential. In the first two walks, random sites calibrate the error model, by
-labels of larger fragments alone. In four others, random sites are certified, and the forces of fragment, parent, and
-of the paper's first-neighbour fragment are computed. `certificates_figure.py` draws what this writes.
+Every system is walked with the campaign's potential. In two walks random sites calibrate the error model, by labels of
+larger fragments alone. In four others random sites are certified, and the forces of fragment, parent, and of the
+paper's first-neighbour fragment computed. `certificates_figure.py` draws what this writes.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,11 @@ parser.add_argument("--systems", nargs="*", help="names (default: all), calibrat
 parser.add_argument("--confirm", type=int, default=40, help="random sites per system to calibrate with, in two rounds")
 parser.add_argument("--sites", type=int, default=60, help="random sites per system to test with")
 parser.add_argument("--finite", nargs="*", default=[], help="systems whose parents are large finite pieces (see docs)")
-parser.add_argument("--steps", type=int, default=400, help="of a walk, at 300 or 600 K")
 args = parser.parse_args()
 config = Campaign.model_validate(json.loads((args.run / "config.json").read_text()))
 systems = args.systems or [s.name for s in config.systems]
 cost = fit_cost([], []).seconds  # the prior: only ratios are used
-mantle = {"node": "neighbours", "linker": "neighbours", "molecule": 3.0}
+usually = BuildingBlockRule({"node": "neighbours", "linker": "neighbours", "molecule": 3.0}, core="sites")
 
 
 @cache
@@ -54,7 +54,7 @@ def forces(atoms, charge, spin):
 def begin(system, walk, model):
     """The rule with its error model; the last frame of one walk, or a large finite piece of it; random numbers."""
     rule, rng = parts()[0], np.random.default_rng([7, walk])
-    rule.model, explorer = model, config.explore.build((300.0, 600.0)[walk % 2], None, args.steps)
+    rule.model, explorer = model, config.explore.build((300.0, 600.0)[walk % 2], None, 400)
     atoms = read_frames(args.run / "inputs" / f"{system}.extxyz")[0]
     with tempfile.TemporaryDirectory() as scratch:
         path = explorer.explore(atoms, rule.potential, seed=7 + walk, workdir=Path(scratch))
@@ -72,16 +72,14 @@ def calibrate(system, walk, model):
 
 def test(system, walk, model):
     (rule, frame, rng), found = begin(system, walk, model), []
-    truth = forces(frame, 0, 0)
+    truth, name = forces(frame, 0, 0), content_hash(frame)
     for index in rng.choice(len(frame), args.sites // 4, replace=False).tolist():
         try:
-            fragment = rule.extract(frame, [Site(content_hash(frame), index)])
+            fragment = rule.extract(frame, [Site(name, index)])
             mine = against_parent(fragment, frame, truth, forces)
-            sites = [Site(content_hash(frame), p) for p in fragment.parent[mine.atoms[mine.required]].tolist()]
-            first = BuildingBlockRule(mantle, core="sites").extract(frame, sites)
+            first = usually.extract(frame, [Site(name, p) for p in fragment.parent[mine.atoms[mine.required]].tolist()])
             usual = {"usual_worst": against_parent(first, frame, truth, forces).worst, "usual_cost": cost(first.atoms)}
-            place = {"system": system, "symbol": frame.symbols[index], "cost": cost(fragment.atoms)}
-            found.append(place | usual | mine.to_json())
+            found.append(usual | {"system": system, "cost": cost(fragment.atoms)} | mine.to_json())
         except ClusterflowError as error:
             print("left out:", error.what, flush=True)
     return found
@@ -91,10 +89,9 @@ if __name__ == "__main__":
     seen, model, tests = Confirmed(), None, []
     with ProcessPoolExecutor() as pool:
         for _ in range(2):
-            jobs = [(s, walk, model) for walk in (0, 1) for s in systems]
-            seen = sum(pool.map(calibrate, *zip(*jobs, strict=True)), seen)
+            seen = sum(pool.map(calibrate, systems * 2, [0] * len(systems) + [1] * len(systems), repeat(model)), seen)
             model = seen.calibrate(parts()[0], confidence=config.extract.confidence)
-            print(model.n, "confirmed,", seen.unconfirmed, "failed,", len(seen.skipped), "skipped:", *model.factors)
+            print(model.n, "confirmed, bound:", round(model.factor, 1), "× estimate", len(seen.skipped), "skipped")
         jobs = [(s, walk, model) for walk in (2, 3, 4, 5) for s in systems]
         for more in pool.map(test, *zip(*jobs, strict=True)):
             tests += more

@@ -86,17 +86,12 @@ def certify(
     if as_json:
         about = known.to_json() if known else {}
         about.pop("error_model", None)
-        told = {
-            "method": rule.method,
-            "tolerance": tolerance,
-            "factors": [_finite(f) for f in rule.error_model.factors],
-            **about,
-        }
+        told = {"method": rule.method, "tolerance": tolerance, "factor": _finite(rule.error_model.factor), **about}
         json.dump({**told, "fragments": rows}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     console.print(_table(rows, rule, known.level_of_theory if known else ""))
-    if not rule.error_model.calibrated:
+    if not np.isfinite(rule.error_model.factor):
         console.print(
             f"No bound yet: {rule.error_model.n} confirmed fragments are too few. Give --confirm 25 and a --level "
             "(with frames that differ, and a larger --max-atoms if many cannot be confirmed), or the --calibration of "
@@ -192,8 +187,7 @@ def _calibrate(
             if k + 1 in ((count + 1) // 2, count):
                 rule.model = found.calibrate(rule, confidence=confidence)
     model = rule.error_model
-    low, high = model.factors
-    bound = f"bounds are {low:.1f} to {high:.1f} × the estimate" if model.calibrated else "no bound yet"
+    bound = f"bound = {model.factor:.2f} × estimate" if np.isfinite(model.factor) else "no bound yet"
     say.print(f"{model.n} of {count} confirmed at {reference.identity}: {bound}", markup=False, soft_wrap=True)
     for line in found.skipped[:5]:
         say.print(f"  not confirmed: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -246,7 +240,7 @@ def _finite(value: float) -> float | None:
 
 def _table(rows: Sequence[dict[str, Any]], rule: CertifiedRule, level: str) -> Table:
     model = rule.error_model
-    calibrated = model.calibrated
+    calibrated = bool(np.isfinite(model.factor))
     title = f"tolerance {1000 * rule.tolerance:.0f} meV/Å"
     title += f" with {model.confidence:.0%} confidence, {model.n} confirmations at {level}" if calibrated else ""
     table = Table(box=None, pad_edge=False, title=title, title_justify="left")

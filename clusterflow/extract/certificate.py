@@ -252,7 +252,7 @@ def judge(
 def certify(found: Search, *, model: ErrorModel, tolerance: float, method: str) -> Fragment:
     """The chosen fragment with its certificate. If it passed, every atom that meets the tolerance joins its core."""
     trial = found.chosen
-    calibrated = model.calibrated
+    calibrated = bool(np.isfinite(model.factor))
     fragment = trial.fragment
     return replace(
         fragment,
