@@ -95,6 +95,11 @@ class Progress:
         """Seconds since it was first seen at work."""
         return 0.0 if self.began is None else now - self.began
 
+    def took(self, now: float) -> float:
+        """Seconds that a task took which has just been answered; the start of its worker included if that was not seen
+        apart."""
+        return now - (self.sent if self.began is None else self.began)
+
     def kill(self) -> None:
         """Ends the worker process that holds the task, and everything below it."""
         try:

@@ -20,7 +20,8 @@ from clusterflow.core.frames import digest
 from clusterflow.errors import ConfigError, ExecutionError, TimeLimitError, WorkerLostError
 from clusterflow.execution import supervise
 from clusterflow.execution.machines import Lane, Lanes, LocalMachine
-from clusterflow.execution.parsl_engine import MAX_LIVES, ParslEngine, pool_shapes
+from clusterflow.execution.local_supply import MAX_LIVES, pool_shapes
+from clusterflow.execution.parsl_engine import ParslEngine
 from clusterflow.testing.engine_contract import toy
 from clusterflow.testing.fakes import run_toy
 
@@ -102,6 +103,21 @@ def test_supervisor_and_manager_killed(engine, campaign):
     until(lambda: not psutil.pid_exists(worker) and not psutil.pid_exists(child), 20)
 
 
+def test_all_worker_processes_killed_while_the_manager_spins(engine, campaign):
+    """With them goes the server process that Parsl's manager talks to: it then spins for ever, and its heartbeats go
+    on. Nobody but the supervisor notices."""
+    running = engine.submit(toy("sleep", seconds=300, note="all", lane="md"))
+    until(lambda: pids_of(campaign / "all.pid"), WAIT)
+    manager = psutil.Process(pids_of(campaign / "all.pid")[0]).parent()
+    for process in manager.children(recursive=True):
+        process.kill()
+    error = running.exception(timeout=90)
+    assert type(error) is WorkerLostError
+    assert "gone" in error.what or "nobody noticed" in error.what
+    until(lambda: not supervise.start_ticks(manager.pid), 20)
+    assert engine.submit(toy("echo", after=2)).result(timeout=WAIT).key
+
+
 def test_cores_and_lanes_are_respected_and_large_tasks_not_starved(tmp_path):
     lanes = {"md": {"workers": 3}, "train": {"workers": 1}, "label": {"workers": 2, "cores_per_worker": 3}}
     engine = ParslEngine(machine(cores=4, **lanes), tmp_path, run_toy, run_id="t")
@@ -168,13 +184,13 @@ def test_task_over_its_limit_is_ended(engine, campaign, monkeypatch):
 
 
 def test_pool_that_never_works_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("clusterflow.execution.parsl_pool._pool_command", lambda helper, spec: "exit 3")
+    monkeypatch.setattr("clusterflow.execution.local_pool.worker_command", lambda options: ["sh", "-c", "exit 3"])
     engine = ParslEngine(machine(), tmp_path, run_toy, run_id="t")
     try:
         for _ in range(MAX_LIVES):
             error = engine.submit(toy("echo")).exception(timeout=60)
             assert isinstance(error, WorkerLostError)
-            assert "could not be started (status 3)" in error.what
+            assert "ended with status 3" in error.what
         error = engine.submit(toy("echo")).exception(timeout=30)
         assert type(error) is ExecutionError
         assert f"was started {MAX_LIVES} times and never finished a task" in error.what
@@ -238,7 +254,8 @@ def test_driver_killed_leaves_no_orphans(tmp_path, how):
     driver.communicate()
     until(lambda: not ours(tmp_path), 20)
     seconds = time.monotonic() - began
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in everything.values())
+    # A process that ends has no environment any more a moment before it is gone.
+    until(lambda: not any(supervise.start_ticks(p) for p in everything), 10)
     print(f"{len(everything)} processes gone {seconds:.1f} s after {how.name}")
 
 
