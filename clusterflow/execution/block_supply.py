@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -262,17 +262,17 @@ class BlockSupply:
             blocks, self._blocks = self._blocks, []
         for block in blocks:
             block.pool.stop()
-        self.cancel_leftovers("of this run")
+        self.cancel_leftovers("of this run", known={b.pool.job_id for b in blocks})
 
-    def cancel_leftovers(self, whose: str) -> None:
-        """Cancels every job in the queue that bears this campaign's name."""
+    def cancel_leftovers(self, whose: str, *, known: Container[str] = ()) -> None:
+        """Cancels every job in the queue that bears this campaign's name, but for the ``known`` ones."""
         try:
             jobs = self._scheduler.jobs()
         except ClusterflowError as error:
             log.warning("the queue cannot be searched for leftovers: %s", error)
             return
         campaign = self._job_name.rpartition("-")[0] + "-"
-        self._cancel([j.id for j in jobs if j.name.startswith(campaign)], whose)
+        self._cancel([j.id for j in jobs if j.name.startswith(campaign) and j.id not in known], whose)
 
     def _cancel(self, ids: Sequence[str], whose: str) -> None:
         if not ids:

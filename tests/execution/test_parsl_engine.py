@@ -19,8 +19,8 @@ from clusterflow.core.data import Task
 from clusterflow.core.frames import digest
 from clusterflow.errors import ConfigError, ExecutionError, TimeLimitError, WorkerLostError
 from clusterflow.execution import supervise
-from clusterflow.execution.machines import Lane, Lanes, LocalMachine
 from clusterflow.execution.local_supply import MAX_LIVES, pool_shapes
+from clusterflow.execution.machines import Lane, Lanes, LocalMachine
 from clusterflow.execution.parsl_engine import ParslEngine
 from clusterflow.testing.engine_contract import toy
 from clusterflow.testing.fakes import run_toy
@@ -106,6 +106,7 @@ def test_supervisor_and_manager_killed(engine, campaign):
 def test_all_worker_processes_killed_while_the_manager_spins(engine, campaign):
     """With them goes the server process that Parsl's manager talks to: it then spins for ever, and its heartbeats go
     on. Nobody but the supervisor notices."""
+    engine.submit(toy("echo", before=2)).result(timeout=WAIT)
     running = engine.submit(toy("sleep", seconds=300, note="all", lane="md"))
     until(lambda: pids_of(campaign / "all.pid"), WAIT)
     manager = psutil.Process(pids_of(campaign / "all.pid")[0]).parent()
