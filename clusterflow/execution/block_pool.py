@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from clusterflow.execution.machines import BatchLane, BatchMachine
 from clusterflow.execution.parsl_pool import WORKER_MODULE, ParslPool, PoolShape
 from clusterflow.execution.schedulers import Scheduler
 from clusterflow.execution.watchdog import Progress
+from clusterflow.execution.worker import MPI
 
 SCRIPT = "job.sh"
+WATCHER = "supervise.py"
 
 
 class BlockPool(ParslPool):
@@ -67,7 +69,7 @@ class BlockPool(ParslPool):
     def end_task(self, progress: Progress) -> None:
         # Its process is on another computer: the supervisor there sees the wish.
         with contextlib.suppress(OSError):
-            Path(f"{progress.marker}.end").touch()
+            progress.marker.rename(f"{progress.marker}.end")
 
     def _start(self) -> None:
         silence = self._machine.heartbeat
@@ -81,16 +83,15 @@ class BlockPool(ParslPool):
 
     def _script(self, options: list[str], silence: float) -> str:
         # A copy: the package may lie elsewhere on the nodes, in a container for example; the run folder does not.
-        watcher = self.folder / "supervise.py"
-        shutil.copyfile(supervise.__file__, watcher)
-        lane, python = self.lane, self._machine.python
+        shutil.copyfile(supervise.__file__, self.folder / WATCHER)
+        lane = self.lane
         srun = bool(lane.mpi) and Path(lane.mpi[0]).name == "srun"
         environment = {**self._marks(), **self._threads()}
         if lane.mpi:
-            environment["CLUSTERFLOW_MPI"] = json.dumps(lane.mpi)
+            environment[MPI] = json.dumps(lane.mpi)
         if not lane.container:
             environment["PYTHONPATH"] = str(Path(clusterflow.__file__).parents[1])
-        spec = self._write_spec(
+        self._write_spec(
             "workers",
             {
                 "log": str(self.folder / "workers-{node}.out"),
@@ -102,10 +103,7 @@ class BlockPool(ParslPool):
                 **({"gpus": lane.gpus_per_node} if lane.gpus_per_node else {}),
             },
         )
-        workers = [python, "-P", "-m", WORKER_MODULE, *options]
-        command = (python, "-I", "-S", str(watcher), "watch", str(spec), "--", *workers)
-        comment = f"cf:{self.run_id}"
-        return job_script(lane, BlockJob(self._job_name, comment, self.folder, command, self._machine.worker_setup))
+        return block_script(self._machine, lane, self.folder, options, name=self._job_name, run_id=self.run_id)
 
     def _workers_dead(self) -> str:
         if self._dead:
@@ -123,3 +121,18 @@ class BlockPool(ParslPool):
             # Should this fail, the job ends by itself: its manager hears nothing from the interchange any more.
             with contextlib.suppress(ClusterflowError):
                 self._scheduler.cancel([self.job_id])
+
+
+def block_script(
+    machine: BatchMachine, lane: BatchLane, folder: Path, options: Sequence[str], *, name: str, run_id: str
+) -> str:
+    """The job script of a block whose files lie in ``folder``; ``options`` are those of Parsl's worker pool.
+
+    Raises
+    ------
+    InputError
+        The folder's path is not one for a scheduler.
+    """
+    workers = (machine.python, "-P", "-m", WORKER_MODULE, *options)
+    watch = (machine.python, "-I", "-S", str(folder / WATCHER), "watch", str(folder / "workers.json"), "--")
+    return job_script(lane, BlockJob(name, f"cf:{run_id}", folder, (*watch, *workers), machine.worker_setup))

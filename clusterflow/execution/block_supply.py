@@ -29,6 +29,7 @@ FRESH = 0.9
 SPARE = 30.0
 """Seconds on top of twice the longest time seen."""
 _MISSED = 2  # looks at the queue that a job must miss before it counts as gone
+_USUAL = ("", "None", "Priority", "Resources", "BeginTime")  # reasons to wait that nobody needs to hear
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True, eq=False)
 class Block:
     """One block: waits in the queue, has its workers up (``ends``: Unix time when no task may run any more), is gone.
-    ``touched``: a task was sent to it; ``worked``: one was answered."""
+    ``touched``: a task was sent to it; ``worked``: a worker took one up."""
 
     pool: BlockPool
     lane: str
@@ -46,6 +47,7 @@ class Block:
     used: float = 0.0
     running_since: float | None = None
     missed: int = 0
+    reason: str = ""
     touched: bool = False
     worked: bool = False
     held: list[Job] = field(default_factory=list)
@@ -117,6 +119,7 @@ class BlockSupply:
             if job in block.held:
                 block.held.remove(job)
                 block.used = time.monotonic()
+                block.worked = block.worked or bool(job.progress and job.progress.was_taken_up())
                 if seconds is not None:
                     block.worked = True
                     self._breakers[block.lane].worked()
@@ -158,6 +161,9 @@ class BlockSupply:
                 block.pool.give_up(f"its job {block.pool.job_id} is no longer in the queue")
             return
         block.missed = 0
+        if job.phase == "waiting" and job.reason != block.reason and job.reason not in _USUAL:
+            log.warning("job %s of lane %s waits: %s", job.id, block.lane, job.reason)
+        block.reason = job.reason
         if job.hopeless:
             block.pool.give_up(f"its job {job.id} waits for ever ({job.reason})")
         if job.phase == "running" and block.running_since is None:

@@ -54,7 +54,7 @@ class Breaker:
         return max(0.0, self._not_before - now)
 
     def failed(self, now: float, reason: str, where: str) -> None:
-        """A block could not be submitted, or ended before any of its workers did a task."""
+        """A block could not be submitted, or ended before any of its workers took up a task."""
         self.failures += 1
         self.reason, self.where = reason, where
         doubled = self.settings.first_wait * 2.0 ** min(self.failures - 1, 60)

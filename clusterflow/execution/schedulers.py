@@ -29,6 +29,7 @@ _HOPELESS = {
     "InvalidAccount",
     "InvalidQOS",
     "JobHeldAdmin",
+    "PartitionConfig",
     "PartitionDown",
     "PartitionInactive",
     "PartitionNodeLimit",

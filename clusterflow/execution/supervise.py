@@ -16,7 +16,8 @@ of variables to remove from it), and for ``watch`` also ``status`` (a file that 
 how it ended), ``driver`` ("pid:start"; not on other nodes, where the driver cannot be seen), ``lost_after``, and
 ``gpus`` (how many, if the scheduler does not name them). "{node}" in paths is the node and the rank on it.
 
-Beside ``status`` lie the markers of running tasks, ``task-*.json``; one with a twin ``….json.end`` is a task to end.
+Beside ``status`` lie the markers of running tasks, ``task-*.json``; one that was renamed to ``….json.end`` is a task to
+end.
 
 Linux only: it needs /proc and prctl.
 """
@@ -40,6 +41,8 @@ MARK = "CLUSTERFLOW_POOL"
 """Environment variable that every process of a pool inherits; by it leftovers are found."""
 GPUS = "CLUSTERFLOW_GPUS"
 """Environment variable of a worker pool: the GPUs that its workers share, by comma."""
+BEGAN = "CLUSTERFLOW_BEGAN"
+"""Environment variable of a pool of workers: Unix time when its supervisor began."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -214,9 +217,12 @@ class _Health:
         seen = {}
         for marker, task in self._tasks():
             gone = start_ticks(task["pid"]) != task["start"]
-            if not gone and os.path.exists(f"{marker}.end"):  # noqa: PTH110
-                end_tree(task["pid"], grace=1.0, itself=True)
-            if gone:
+            if marker.endswith(".end"):
+                if not gone:
+                    end_tree(task["pid"], grace=1.0, itself=True)
+                with contextlib.suppress(OSError):
+                    os.unlink(marker)  # noqa: PTH108
+            elif gone:
                 seen[marker] = "a worker died with its task, and nobody noticed"
         if any(_stat(pid)[0] == command for pid in descendants(command)):
             self._had_children = True
@@ -230,7 +236,7 @@ class _Health:
         found = []
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder):  # noqa: PTH208
-                if name.startswith("task-") and name.endswith(".json"):
+                if name.startswith("task-") and name.endswith((".json", ".json.end")):
                     path = f"{self._folder}/{name}"
                     with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:  # noqa: PTH123
                         task = json.load(file)
@@ -260,7 +266,7 @@ def _environment(spec: dict[str, Any]) -> dict[str, str]:
     if "gpus" in spec:
         given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         environment[GPUS] = given or ",".join(str(n) for n in range(spec["gpus"]))
-    return {**environment, **spec["environment"]}
+    return {**environment, BEGAN: str(time.time()), **spec["environment"]}
 
 
 def _write(path: str, data: dict[str, Any]) -> None:

@@ -91,6 +91,10 @@ class Progress:
             self.ended = now
         return "answer lost" if now - self.ended > ANSWER_LIMIT else "fine"
 
+    def was_taken_up(self) -> bool:
+        """Whether a worker has begun it."""
+        return self.began is not None or self.marker.exists()
+
     def running_for(self, now: float) -> float:
         """Seconds since it was first seen at work."""
         return 0.0 if self.began is None else now - self.began

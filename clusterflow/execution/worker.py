@@ -22,6 +22,9 @@ from clusterflow.execution.supervise import GPUS, die_with_parent, start_ticks
 RunTask = Callable[[dict[str, Any], str], dict[str, Any]]
 """``run(task, folder)``: JSON forms of a `Task` and of a `TaskResult`; folder = that of the campaign."""
 
+MPI = "CLUSTERFLOW_MPI"
+"""Environment variable of a worker pool: what starts MPI ranks, a list of words as JSON."""
+
 
 def execute(run: RunTask, task: str, folder: str) -> str:
     """Runs a task given as text; the answer is ``{"result": …}`` or ``{"error": …}`` as text.

@@ -95,9 +95,7 @@ def test_pbs():
     assert "\n#PBS -A a_1\n#PBS -P my-project\n#PBS -l select=1:ncpus=64:mem=200gb\n#PBS -l place=excl\n" in label
 
 
-@pytest.mark.parametrize(
-    "folder", ["/r/my run", "/r/a\n#SBATCH --wrap=x", "/r/%j", "/r/$(x)", "/r/`x`", "a"]
-)
+@pytest.mark.parametrize("folder", ["/r/my run", "/r/a\n#SBATCH --wrap=x", "/r/%j", "/r/$(x)", "/r/`x`", "a"])
 def test_folders_that_a_scheduler_would_misread_are_refused(folder):
     lane = load_machine(HPC / "slurm.yaml").lane("md")
     with pytest.raises(InputError, match="cannot be given this path"):

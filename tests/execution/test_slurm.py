@@ -200,7 +200,8 @@ def test_walltime_loses_only_what_could_not_know(engine_for, tmp_path):
         ({"label": {"partition": "nowhere"}}, "invalid partition"),
         ({"worker_setup": "echo no licence left\nexit 7"}, "no licence left"),
         ({"label": {"walltime": "3 d"}}, "PartitionTimeLimit"),
-        ({"label": {"cores_per_node": 999}}, "configuration is not available"),
+        ({"label": {"cores_per_node": 999}}, "PartitionConfig"),
+        ({"label": {"memory_per_node": 9000}}, "configuration is not available"),
     ],
 )
 def test_blocks_that_cannot_start_are_given_up_with_their_reason(engine_for, change, expected):
