@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,14 +48,14 @@ def _cluster() -> Iterator[Path]:
             pytest.skip(up.stderr.strip())
         assert up.returncode == 0, up.stdout + up.stderr
         yield folder
-        left = subprocess.run(
-            ["squeue", "--noheader"],
-            env={**os.environ, "SLURM_CONF": str(folder / "slurm.conf")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
+        for _ in range(150):  # a job that was cancelled may still be completing
+            left = subprocess.run(
+                ["squeue", "--noheader"], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            if not left.stdout.strip():
+                break
+            time.sleep(0.2)
         assert left.stdout.strip() == "", "jobs were left in the queue"
     finally:
         subprocess.run([LOOPBACK, "stop", folder], capture_output=True, timeout=200, check=False)

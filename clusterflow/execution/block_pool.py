@@ -133,6 +133,6 @@ def block_script(
     InputError
         The folder's path is not one for a scheduler.
     """
-    workers = (machine.python, "-P", "-m", WORKER_MODULE, *options)
-    watch = (machine.python, "-I", "-S", str(folder / WATCHER), "watch", str(folder / "workers.json"), "--")
+    workers = (machine.interpreter, "-P", "-m", WORKER_MODULE, *options)
+    watch = (machine.interpreter, "-I", "-S", str(folder / WATCHER), "watch", str(folder / "workers.json"), "--")
     return job_script(lane, BlockJob(name, f"cf:{run_id}", folder, (*watch, *workers), machine.worker_setup))

@@ -217,3 +217,11 @@ def test_addresses(monkeypatch):
     monkeypatch.setattr("clusterflow.execution.address._own_addresses", lambda: {"lo": ["127.0.0.1"]})
     with pytest.raises(ConfigError, match="no address but loopback"):
         driver_address("auto")
+
+
+def test_reference_page_is_current():
+    from clusterflow.execution.machines.reference import machines_page
+
+    page = HPC.parent / "docs" / "reference" / "machines.md"
+    told = "run python -m clusterflow.execution.machines.reference > docs/reference/machines.md"
+    assert page.read_text(encoding="utf-8") == machines_page(), told

@@ -52,6 +52,7 @@ class BatchLane(Section):
     walltime: Walltime
     """How long a block may run, queue time not counted."""
     blocks: Blocks = Blocks()
+    """How many jobs."""
     nodes: Count = 1
     """Nodes of one block. A task stays on one node."""
     cores_per_node: Count
@@ -129,13 +130,14 @@ class BatchMachine(Section):
 
     address: Annotated[Word, AfterValidator(_address)] = "auto"
     """Where nodes reach the driver: an IP address, an interface such as ib0, or ``auto``: this host's address."""
-    python: FileWord = sys.executable
-    """Python with clusterflow on the nodes; default: the driver's own, on a file system that nodes share."""
+    python: FileWord | Literal["auto"] = "auto"
+    """Python with clusterflow on the nodes; ``auto``: the driver's own, on a file system that nodes share."""
     worker_setup: Shell = ""
     """Lines of shell that run on the first node of each block before its workers start; the only shell in this file."""
     environment: dict[VariableName, FileWord] = Field(default_factory=dict)
     """Variables of the jobs; nothing else of the driver's environment goes with them."""
     submit: Submission = Submission()
+    """Limits on submissions."""
     heartbeat: Annotated[Duration, Field(ge=5)] = 60.0
     """Silence after which driver and workers take each other for dead."""
     poll: Annotated[Duration, Field(ge=1)] = 10.0
@@ -163,6 +165,11 @@ class BatchMachine(Section):
                     f"end_margin is {self.end_margin:g} s, too much of the walltime of lane '{name}' ({lane.time})"
                 )
         return self
+
+    @property
+    def interpreter(self) -> str:
+        """Path of Python on the nodes."""
+        return sys.executable if self.python == "auto" else self.python
 
     def given(self, name: str) -> Any:
         """The lane as the file has it: a `BatchLane` or the name of another."""

@@ -41,4 +41,6 @@ class PBSMachine(BatchMachine):
     """A cluster with PBS Pro or OpenPBS."""
 
     kind: Literal["pbs"]
+    """Which kind of machine this file describes."""
     lanes: PBSLanes
+    """What each kind of work asks for."""

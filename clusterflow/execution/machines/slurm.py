@@ -15,7 +15,9 @@ class SlurmLane(BatchLane):
     partition: Word | None = None
     """Not given: the cluster's default."""
     account: Word | None = None
+    """What the jobs are charged to."""
     qos: Word | None = None
+    """Quality of service."""
     constraint: Word | None = None
     """Features that nodes must have."""
     reservation: Word | None = None
@@ -42,4 +44,6 @@ class SlurmMachine(BatchMachine):
     """A cluster with Slurm."""
 
     kind: Literal["slurm"]
+    """Which kind of machine this file describes."""
     lanes: SlurmLanes
+    """What each kind of work asks for."""
