@@ -241,17 +241,18 @@ class BlockSupply:
             mark=f"{self._mark}:{folder.name}",
         )
 
-    def bury(self, pool: ParslPool, why: str) -> None:
+    def bury(self, pool: ParslPool, why: str) -> bool:
         with self._lock:
             block = next((b for b in self._blocks if b.pool is pool), None)
             if block is None:
-                return
+                return False
             self._blocks.remove(block)
             at_its_end = block.time_left(time.time()) <= 0
         error = pool.lost(f"{why} (job {block.pool.job_id})")
         pool.stop()
         if not block.worked and not at_its_end:
             self._failed(block.lane, error.what, error.where)
+        return at_its_end
 
     def _failed(self, lane: str, reason: str, where: str) -> None:
         breaker = self._breakers[lane]

@@ -95,15 +95,16 @@ class LocalSupply:
         with self._lock:
             life.pool, life.wanted = pool, False
 
-    def bury(self, pool: ParslPool, why: str) -> None:
+    def bury(self, pool: ParslPool, why: str) -> bool:
         life = self._lives[pool.shape.name]
         with self._lock:
             if life.pool is not pool:
-                return
+                return False
             life.pool = None
         error = pool.lost(why)
         pool.stop()
         self._count_death(life, error)
+        return False
 
     def _count_death(self, life: _Life, error: ClusterflowError) -> None:
         with self._lock:

@@ -28,9 +28,12 @@ from clusterflow.execution.machines import LANES, LocalMachine, Machine
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
 from clusterflow.execution.parsl_pool import ParslPool, log_to_file, to_clusterflow
 from clusterflow.execution.schedulers import scheduler_of
-from clusterflow.execution.supply import Job, Supply
+from clusterflow.execution.supply import RESUMABLE, Job, Supply
 from clusterflow.execution.watchdog import OVERTIME, START_LIMIT, Progress, Watchdog
 from clusterflow.execution.worker import RunTask
+
+MAX_CUTS = 20
+"""Blocks that may end under one task before it counts as lost."""
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +153,8 @@ class ParslEngine:
             self._closed = True
             queued, self._queue = self._queue, []
             running, self._running = self._running, []
-        for job in queued:
-            job.future.cancel()
-        for job in running:
-            self._settle(job, error=ExecutionError(f"Task {name_of(job.task)} was cancelled: the engine is closing."))
+        for job in [j for j in queued if not j.future.cancel()] + running:
+            self._settle(job, error=_closing(job))
         self._watchdog.stop()
         self._stop_logging()
 
@@ -179,12 +180,12 @@ class ParslEngine:
                 if found == "wait":
                     continue
                 self._queue.remove(job)
-                if job.future.set_running_or_notify_cancel():
+                if job.future.running() or job.future.set_running_or_notify_cancel():
                     self._send(job, found)
                 else:
                     self._supply.release(job, None)
         for job, why in failed:
-            if job.future.set_running_or_notify_cancel():
+            if job.future.running() or job.future.set_running_or_notify_cancel():
                 job.future.set_exception(why)
 
     def _send(self, job: Job, pool: ParslPool) -> None:
@@ -263,9 +264,21 @@ class ParslEngine:
                 self._take(job)
         error = pool.lost(why)
         log.warning("%s", error)
-        self._supply.bury(pool, why)
+        expected = self._supply.bury(pool, why)
         for job in lost:
-            self._settle(job, error=pool.lost(why))
+            if expected and job.task.kind in RESUMABLE and job.cut < MAX_CUTS:
+                self._again(job)
+            else:
+                self._settle(job, error=pool.lost(why))
+
+    def _again(self, job: Job) -> None:
+        """A task whose block ended goes on from its checkpoint in the next one: no failure, so nobody is told."""
+        job.pool, job.progress, job.cut = None, None, job.cut + 1
+        with self._lock:
+            if not self._closed:
+                self._queue.insert(0, job)
+                return
+        job.future.set_exception(_closing(job))
 
     def _look_at_tasks(self) -> None:
         now = time.monotonic()
@@ -309,6 +322,10 @@ class ParslEngine:
             jobs, self._running = self._running, []
         for job in jobs:
             self._settle(job, error=error)
+
+
+def _closing(job: Job) -> ExecutionError:
+    return ExecutionError(f"Task {name_of(job.task)} was cancelled: the engine is closing.")
 
 
 def _reference(run: RunTask) -> str:

@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.execution.parsl_pool import ParslPool
 from clusterflow.execution.watchdog import Progress
 
+RESUMABLE: Final = frozenset({"train"})
+"""Kinds of task that go on from a checkpoint of their own."""
+
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A task on its way. ``pool`` has it; None while it waits."""
+    """A task on its way. ``pool`` has it; None while it waits. ``cut``: how many blocks have ended under it."""
 
     task: Task
     text: str
     future: Future[TaskResult] = field(default_factory=Future)
     pool: ParslPool | None = None
     progress: Progress | None = None
+    cut: int = 0
 
 
 Later: TypeAlias = Literal["wait", "hold"]
@@ -49,8 +53,8 @@ class Supply(Protocol):
     def look(self, waiting: Sequence[Job]) -> list[tuple[ParslPool, str]]:
         """Starts what is needed; returns the pools that have died, with the reason."""
 
-    def bury(self, pool: ParslPool, why: str) -> None:
-        """A pool has died: its remains are removed."""
+    def bury(self, pool: ParslPool, why: str) -> bool:
+        """A pool has died: its remains are removed. Whether that was to be expected, its time being over."""
 
     def stop(self) -> None:
         """Ends everything."""

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -320,3 +321,86 @@ def test_what_cannot_work_is_refused_at_once(tmp_path):
             engine.submit(Task("toy", "k", "gpu", {}))
     finally:
         engine.close()
+
+
+class BlocksThatEnd:
+    """A supply whose blocks take a task and end, ``n`` times in all; the next one answers."""
+
+    def __init__(self, folder, n, *, expected):
+        self.folder, self.left, self.expected = folder, n, expected
+        self.given, self.sent = [], []
+
+    def claim(self, job):
+        pool = SimpleNamespace(folder=self.folder, shape=None, lost=WorkerLostError)
+        pool.submit = lambda run, text, folder, marker: self._answer(pool)
+        return pool
+
+    def _answer(self, pool):
+        self.sent.append(pool)
+        future = Future()
+        if self.left:
+            self.left -= 1
+            self.given.append(pool)
+        else:
+            future.set_result('{"result":{"key":"k","summary":{},"wall_time":1,"cores":1,"peak_memory_MB":0}}')
+        return future
+
+    def look(self, waiting):
+        ended, self.given = self.given, []
+        return [(pool, "its time was over") for pool in ended]
+
+    def bury(self, pool, why):
+        return self.expected
+
+    def release(self, job, seconds):
+        pass
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture
+def engine_with(tmp_path):
+    made = []
+
+    def make(supply):
+        engine = ParslEngine(machine(), tmp_path, run_toy, run_id="t")
+        engine._supply = supply
+        made.append(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close(cancel=True)
+
+
+def test_a_training_goes_on_in_the_next_block(engine_with, tmp_path):
+    supply = BlocksThatEnd(tmp_path, 3, expected=True)
+    assert engine_with(supply).submit(Task("train", "k", "train", {})).result(timeout=60).key == "k"
+    assert len(supply.sent) == 4
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("train", False), ("explore", True)])
+def test_other_losses_are_reported(engine_with, tmp_path, kind, expected):
+    """A block that was lost before its time, and a task that would have to begin again."""
+    supply = BlocksThatEnd(tmp_path, 1, expected=expected)
+    error = engine_with(supply).submit(Task(kind, "k", "train", {})).exception(timeout=60)
+    assert type(error) is WorkerLostError
+    assert len(supply.sent) == 1
+
+
+def test_even_a_training_is_cut_only_so_often(engine_with, tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterflow.execution.parsl_engine.MAX_CUTS", 2)
+    supply = BlocksThatEnd(tmp_path, 9, expected=True)
+    assert type(engine_with(supply).submit(Task("train", "k", "train", {})).exception(timeout=60)) is WorkerLostError
+    assert len(supply.sent) == 3
+
+
+def test_a_training_between_two_blocks_ends_with_the_engine(engine_with, tmp_path, monkeypatch):
+    supply = BlocksThatEnd(tmp_path, 1, expected=True)
+    engine = engine_with(supply)
+    future = engine.submit(Task("train", "k", "train", {}))
+    monkeypatch.setattr(supply, "claim", lambda job: "wait")
+    until(lambda: engine._queue)
+    engine.close(cancel=True)
+    assert isinstance(future.exception(timeout=0), ExecutionError)
