@@ -1,7 +1,8 @@
 """Pools on the blocks of a cluster: jobs are submitted when tasks wait, given back when idle, replaced when lost.
 
-A task goes to a block only if it can end there: within its time limit, or, once tasks of its kind have been measured,
-within twice the time that the longest took. One that may need more than a whole block is sent to a fresh one.
+A task goes to a block only if it can end there: within its time limit, or within twice the time that the longest of its
+kind has taken (before any was measured: within a quarter of a block). One that may need more than a whole block is sent
+to a fresh one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ START_LIMIT = 300.0
 """Seconds within which the workers of a running job must appear (a cold Python on a slow disk takes a minute)."""
 FRESH = 0.9
 """A block with this share of its time left is fresh: any task may begin there."""
+UNKNOWN = 0.25
+"""Share of a block that a task is taken to need while nothing is known of its kind."""
 SPARE = 30.0
 """Seconds on top of twice the longest time seen."""
 _MISSED = 2  # looks at the queue that a job must miss before it counts as gone
@@ -111,7 +114,7 @@ class BlockSupply:
     def needed(self, job: Job, span: float) -> float:
         """Seconds that a block of this span must have left for a task."""
         longest = self._longest.get(job.task.kind)
-        guess = math.inf if longest is None else 2.0 * longest + SPARE
+        guess = UNKNOWN * span if longest is None else 2.0 * longest + SPARE
         return min(job.task.time_limit, guess, FRESH * span)
 
     def release(self, job: Job, seconds: float | None) -> None:
@@ -123,6 +126,8 @@ class BlockSupply:
                 if seconds is not None:
                     block.worked = True
                     self._breakers[block.lane].worked()
+                elif job.progress and block.time_left(time.time()) <= 0:  # cut off: it needs longer than this
+                    seconds = job.progress.running_for(time.monotonic())
         if seconds is not None:
             self._longest[job.task.kind] = max(seconds, self._longest.get(job.task.kind, 0.0))
 

@@ -244,7 +244,7 @@ def log_to_file(log_file: Path) -> Callable[[], None]:
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.WARNING if logger.name == "parsl" else logging.INFO)
 
     def undo() -> None:
         for logger, (propagate, level) in zip(loggers, before, strict=True):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -134,15 +135,30 @@ def test_tasks_that_cannot_end_in_time_are_not_started(made):
     supply, _ = made(label={"blocks": {"max": 1}})  # span: 10 min
     supply.look([task(0)])
     (pool,) = pools(supply)
-    pool.come_up(age=420.0)
-    first = task(1, limit=150.0)
+    pool.come_up(age=470.0)
+    first = task(1, limit=100.0)
     supply.look([first])
-    assert supply.claim(first) is pool  # 180 s are left
-    assert supply.claim(task(2, limit=200.0)) == "wait"
-    assert supply.claim(task(3, limit=86_400.0)) == "wait"  # nothing is known of its kind
+    assert supply.claim(first) is pool  # 130 s are left
+    assert supply.claim(task(2, limit=140.0)) == "wait"
+    assert supply.claim(task(3, limit=86_400.0)) == "wait"  # nothing is known of its kind: a quarter of 600 s
     supply.release(first, 40.0)
     assert supply.claim(task(4, limit=86_400.0)) is pool  # 2 · 40 + 30 s, by what was measured
     assert supply.claim(task(5, limit=86_400.0, kind="train")) == "wait"
+
+
+def test_what_was_cut_off_is_taken_to_need_longer(made):
+    supply, _ = made(label={"blocks": {"max": 1}})
+    job = task(0, limit=86_400.0)
+    supply.look([job])
+    (pool,) = pools(supply)
+    pool.come_up(age=100.0)
+    supply.look([job])
+    assert supply.needed(job, 600.0) == 150.0
+    assert supply.claim(job) is pool
+    job.progress = SimpleNamespace(running_for=lambda now: 200.0, was_taken_up=lambda: True)
+    supply._blocks[0].ends = time.time() - 1.0
+    supply.release(job, None)
+    assert supply.needed(job, 600.0) == 430.0
 
 
 def test_a_task_longer_than_any_block_gets_a_fresh_one(made):

@@ -48,3 +48,18 @@ lanes:
     assert "1 rank" in mpi.seen
     assert "label.ranks must be 1" in mpi.seen
     assert list(tmp_path.glob("clusterflow-doctor-*"))  # kept, since something failed
+
+
+def test_ranks_are_started_as_the_machine_file_says(monkeypatch):
+    from clusterflow.execution.stages import with_launcher
+    from clusterflow.label.gpaw import GPAWReference
+    from clusterflow.label.xtb import XTBReference
+
+    monkeypatch.setenv("CLUSTERFLOW_MPI", '["srun", "--mpi=pmix", "-n", "{ranks}"]')
+    two = with_launcher(GPAWReference.quick(ranks=2))
+    assert two.launcher == ("srun", "--mpi=pmix", "-n", "{ranks}")
+    assert two.level_of_theory == GPAWReference.quick().level_of_theory
+    assert with_launcher(GPAWReference.quick()).launcher == ()
+    assert isinstance(with_launcher(XTBReference()), XTBReference)
+    monkeypatch.delenv("CLUSTERFLOW_MPI")
+    assert with_launcher(GPAWReference.quick(ranks=2)).launcher == ()

@@ -15,7 +15,7 @@ from clusterflow.errors import ExecutionError, TimeLimitError, WorkerLostError
 from clusterflow.execution import supervise
 from clusterflow.execution.machines import SlurmMachine
 from clusterflow.execution.parsl_engine import ParslEngine
-from clusterflow.testing.engine_contract import toy
+from clusterflow.testing.engine_contract import ENGINE_CHECKS, toy
 from clusterflow.testing.fakes import run_toy
 
 pytestmark = pytest.mark.slow
@@ -107,9 +107,15 @@ def test_both_partitions_work_and_workers_see_what_they_should(engine_for, tmp_p
                 assert connection.laddr.ip.removeprefix("::ffff:") == "127.0.0.1"
 
 
+def test_it_is_an_engine(engine_for, tmp_path):
+    engine = engine_for(md={"gpus_per_node": 0, "partition": "all"})
+    for check in ENGINE_CHECKS:
+        check(engine, tmp_path)
+
+
 def test_worker_and_manager_and_interchange_killed(engine_for, tmp_path):
     engine = engine_for()
-    for what in ("worker", "manager", "interchange", "everything"):
+    for what in ("worker", "manager", "supervisor", "interchange", "everything"):
         running = engine.submit(toy("child", seconds=300, note=what, lane="label"))
         worker, child = until(lambda what=what: pids_of(tmp_path / f"{what}.pids"), WAIT)
         manager = psutil.Process(worker).parent()
@@ -117,6 +123,8 @@ def test_worker_and_manager_and_interchange_killed(engine_for, tmp_path):
             os.kill(worker, signal.SIGKILL)
         elif what == "manager":
             manager.kill()
+        elif what == "supervisor":
+            manager.parent().kill()
         elif what == "everything":  # the server process of the manager too, without which it would spin
             for process in manager.children(recursive=True):
                 process.kill()
@@ -221,7 +229,7 @@ DRIVER = textwrap.dedent(
     import sys, time
     from clusterflow.execution.machines import load_machine
     from clusterflow.execution.parsl_engine import ParslEngine
-    from clusterflow.testing.engine_contract import toy
+    from clusterflow.testing.engine_contract import ENGINE_CHECKS, toy
     from clusterflow.testing.fakes import run_toy
 
     engine = ParslEngine(load_machine(sys.argv[1]), sys.argv[2], run_toy, run_id="toy:1")
