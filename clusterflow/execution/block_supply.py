@@ -177,19 +177,17 @@ class BlockSupply:
             block.pool.give_up(f"its job {job.id} runs, but no worker appeared within {START_LIMIT:.0f} s")
 
     def _greet(self, block: Block) -> None:
-        """Counts the nodes whose supervisors are up."""
+        """Counts the nodes whose workers are up."""
         lane = block.pool.lane
-        if block.slots == lane.nodes * lane.workers:
+        if block.slots == lane.nodes * lane.workers or not (nodes := block.pool.nodes_up()):
             return
-        up = [s for s in block.pool.supervisors() if "began" in s]
-        if not up:
-            return
+        began = [float(s["began"]) for s in block.pool.supervisors() if "began" in s]
         with self._lock:
             if block.slots == 0:
-                log.info("job %s of lane %s is up on %s", block.pool.job_id, block.lane, up[0]["node"])
+                log.info("job %s of lane %s is up", block.pool.job_id, block.lane)
                 block.used = time.monotonic()
-            block.slots = min(len(up), lane.nodes) * lane.workers
-            block.ends = min(float(s["began"]) for s in up) + block.pool.span
+            block.slots = min(nodes, lane.nodes) * lane.workers
+            block.ends = min(began, default=time.time()) + block.pool.span
 
     def _return_idle(self, lane: str, waiting: Sequence[Job], now: float) -> None:
         """Gives back blocks that nobody needs: idle for long, or with too little time left for any task that waits."""

@@ -108,6 +108,10 @@ class ParslPool(ABC):
             return f"Parsl gave it up: {self._executor.executor_exception}"
         return self._workers_dead()
 
+    def nodes_up(self) -> int:
+        """On how many nodes workers have started: each manager has a folder, in which its workers write their logs."""
+        return len({log.parent for log in (self.folder / "parsl" / "block-0").glob("*/worker_*.log")})
+
     def lost(self, why: str) -> WorkerLostError:
         """The error for tasks that were lost with this pool."""
         return WorkerLostError(

@@ -35,6 +35,9 @@ class FakePool:
     def supervisors(self):
         return self.up
 
+    def nodes_up(self):
+        return len(self.up)
+
     def come_up(self, age=0.0):
         self.up = [{"began": time.time() - age, "node": "n"}]
 

@@ -190,11 +190,12 @@ def test_two_nodes_in_one_block(engine_for):
 
 def test_walltime_loses_only_what_could_not_know(engine_for, tmp_path):
     """Tasks that fit are never cut off; one that has no limit is, and the next block serves others."""
-    short = {"walltime": "1 min", "workers_per_node": 1}
-    engine = engine_for(label=short, md={**short, "gpus_per_node": 0, "partition": "all"})
-    endless = engine.submit(toy("child", seconds=300, note="endless", lane="md", time_limit=86_400.0))
-    fitting = [engine.submit(toy("sleep", seconds=8.0, n=n, lane="label", time_limit=12.0)) for n in range(7)]
-    results = [f.result(timeout=400).summary for f in fitting]
+    short = {"walltime": "2 min", "workers_per_node": 1}
+    md = {**short, "gpus_per_node": 0, "partition": "all"}
+    engine = engine_for(label=short, md=md, end_margin="30 s")
+    endless = engine.submit(toy("child", seconds=600, note="endless", lane="md", time_limit=86_400.0))
+    fitting = [engine.submit(toy("sleep", seconds=10.0, n=n, lane="label", time_limit=14.0)) for n in range(10)]
+    results = [f.result(timeout=600).summary for f in fitting]
     assert len({s["pid"] for s in results}) >= 2  # more than one block had to serve
     error = endless.exception(timeout=WAIT)
     assert type(error) is WorkerLostError
