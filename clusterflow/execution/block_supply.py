@@ -95,8 +95,7 @@ class BlockSupply:
                 f"The blocks of lane '{lane}' could not be started {breaker.failures} times in a row. Last: "
                 f"{breaker.reason}",
                 where=breaker.where,
-                todo=f"Correct lanes.{lane} of the machine file (`clusterflow doctor --machine FILE` tests it), then "
-                "run again: nothing published is lost.",
+                todo=f"Correct lanes.{lane} of the machine file.",
             )
         now = time.time()
         fitting = [b for b in self._blocks if b.lane == lane and len(b.held) < b.slots and self._fits(job, b, now)]
@@ -272,16 +271,21 @@ class BlockSupply:
             blocks, self._blocks = self._blocks, []
         for block in blocks:
             block.pool.stop()
-        self.cancel_leftovers("of this run", known={b.pool.job_id for b in blocks})
-
-    def cancel_leftovers(self, whose: str, *, known: Container[str] = ()) -> None:
-        """Cancels every job in the queue that bears this campaign's name, but for the ``known`` ones."""
         try:
-            jobs = self._scheduler.jobs()
+            self.cancel_leftovers("of this run", known={b.pool.job_id for b in blocks})
         except ClusterflowError as error:
             log.warning("the queue cannot be searched for leftovers: %s", error)
-            return
+
+    def cancel_leftovers(self, whose: str, *, known: Container[str] = ()) -> None:
+        """Cancels every job in the queue that bears this campaign's name, but for the ``known`` ones.
+
+        Raises
+        ------
+        ExecutionError
+            The queue cannot be seen.
+        """
         campaign = self._job_name.rpartition("-")[0] + "-"
+        jobs = self._scheduler.jobs()
         self._cancel([j.id for j in jobs if j.name.startswith(campaign) and j.id not in known], whose)
 
     def _cancel(self, ids: Sequence[str], whose: str) -> None:

@@ -39,12 +39,7 @@ def job_script(lane: BatchLane, job: BlockJob) -> str:
     InputError
         The folder's path holds characters that a scheduler would read as its own.
     """
-    if not _SAFE_PATH.match(str(job.folder)):
-        raise InputError(
-            "A scheduler cannot be given this path: letters, digits and _ . / : , @ = + - are safe, nothing else.",
-            where=str(job.folder),
-            todo="Set `folder:` of the campaign to a path without spaces and other signs.",
-        )
+    require_plain(job.folder)
     if isinstance(lane, SlurmLane):
         head, launcher = _slurm(lane, job)
     elif isinstance(lane, PBSLane):
@@ -58,6 +53,22 @@ def job_script(lane: BatchLane, job: BlockJob) -> str:
         lines += ["# worker_setup of the machine file", job.setup.strip("\n")]
     lines.append(f"exec {shlex.join([*launcher, *lane.container, *job.command])}")
     return "\n".join(lines) + "\n"
+
+
+def require_plain(folder: Path) -> None:
+    """Refuses a path that a scheduler would not take for just that.
+
+    Raises
+    ------
+    InputError
+        It holds other characters than letters, digits and a few signs.
+    """
+    if not _SAFE_PATH.match(str(folder)):
+        raise InputError(
+            "On a cluster the run folder's path may hold letters, digits and _ . / : , @ = + - only.",
+            where=str(folder),
+            todo="Set `folder:` of the campaign to another path, without spaces.",
+        )
 
 
 def _slurm(lane: SlurmLane, job: BlockJob) -> tuple[list[str], list[str]]:

@@ -99,8 +99,8 @@ def _lane_finding(
     versions = {"Python": seen["python"], "clusterflow": seen["clusterflow"], **seen["packages"]}
     text = (
         f"node {seen['node']}; {seen['began'] - sent:.0f} s until the job began, then "
-        f"{seen['at_work'] - seen['began']:.0f} s to the first task; {seen['cores']} cores, {wanted.workers} workers "
-        f"of {wanted.cores_per_worker} per node; this worker sees {gpu}; "
+        f"{seen['at_work'] - seen['began']:.0f} s to the first task; {seen['cores']} cores, workers per node: "
+        f"{wanted.workers} of {wanted.cores_per_worker} cores; this worker sees {gpu}; "
         + ", ".join(f"{k} {v}" for k, v in versions.items())
     )
     todo = f"Correct lanes.{lane} of the machine file: {'; '.join(wrong)}." if wrong else ""
@@ -130,7 +130,7 @@ def _mpi_finding(engine: Any, lane: str, cores: int, patience: float) -> Finding
     if seconds and not trouble:
         text += f". {recommend(seconds, cores)}"
     return Finding(
-        "GPAW on the nodes of labels, fd, CO",
+        "GPAW on the nodes of labels: benzene, lcao",
         ok=not trouble,
         seen="; ".join(filter(None, (text, trouble))),
         todo="Only needed for labels by GPAW; for more than one rank set `mpi:` of the lane, or label.ranks: 1."
@@ -190,7 +190,7 @@ def _gpaw(ranks: int, folder: Path, key: str) -> dict[str, Any]:
     from clusterflow.execution.stages import with_launcher
     from clusterflow.label.gpaw import GPAWReference
 
-    reference = with_launcher(GPAWReference.paper(ranks=ranks, h=0.2, dispersion=None, time_limit=_TASK_LIMIT))
+    reference = with_launcher(GPAWReference.quick(ranks=ranks, time_limit=_TASK_LIMIT))
     began = time.perf_counter()
-    reference.label(molecule("CO"), charge=0, spin=0, workdir=folder / f"gpaw-{key[:8]}-{ranks}")
+    reference.label(molecule("C6H6"), charge=0, spin=0, workdir=folder / f"gpaw-{key[:8]}-{ranks}")
     return {"seconds": time.perf_counter() - began}

@@ -23,6 +23,7 @@ from clusterflow.errors import ClusterflowError, ExecutionError, TimeLimitError
 from clusterflow.execution import supervise
 from clusterflow.execution.address import driver_address
 from clusterflow.execution.block_supply import BlockSupply
+from clusterflow.execution.job_script import require_plain
 from clusterflow.execution.local_supply import LocalSupply
 from clusterflow.execution.machines import LANES, LocalMachine, Machine
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
@@ -56,8 +57,10 @@ class ParslEngine:
     ------
     ConfigError
         A lane does not fit the computer, or nodes could not reach this one.
+    InputError
+        A scheduler would misread the path of ``folder``.
     ExecutionError
-        ``run`` cannot be imported by a worker.
+        ``run`` cannot be imported by a worker, or the scheduler does not answer.
     """
 
     def __init__(self, machine: Machine, folder: str | Path, run: RunTask, *, run_id: str) -> None:
@@ -98,6 +101,7 @@ class ParslEngine:
             return LocalSupply(
                 machine, self._lock, new_folder=new_folder, run_id=self._run_id, mark=mark, wake=self._wake
             )
+        require_plain(self._folder)
         run_id = re.sub(r"[^A-Za-z0-9_.:-]", "_", self._run_id)
         epoch = run_id.rpartition(":")[2]
         supply = BlockSupply(

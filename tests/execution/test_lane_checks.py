@@ -35,7 +35,7 @@ lanes:
 """
     (tmp_path / "m.yaml").write_text(text)
     found = {f.name: f for f in examine_blocks(load_machine(tmp_path / "m.yaml"), tmp_path, patience=300.0)}
-    assert set(found) == {"lane md", "lanes label, local", "lane train", "GPAW on the nodes of labels, fd, CO"}
+    assert set(found) == {"lane md", "lanes label, local", "lane train", "GPAW on the nodes of labels: benzene, lcao"}
     md, train = found["lane md"], found["lane train"]
     assert md.ok
     assert "until the job began" in md.seen
@@ -43,7 +43,7 @@ lanes:
     assert "clusterflow 0." in md.seen
     assert not train.ok
     assert "invalid partition" in train.seen
-    mpi = found["GPAW on the nodes of labels, fd, CO"]
+    mpi = found["GPAW on the nodes of labels: benzene, lcao"]
     assert mpi.ok, mpi.seen
     assert "1 rank" in mpi.seen
     assert "label.ranks must be 1" in mpi.seen

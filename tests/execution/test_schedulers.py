@@ -6,12 +6,15 @@ test_slurm.py has the real ones of Slurm. There is no PBS for Debian: these stub
 import json
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
-from clusterflow.errors import ExecutionError
+from clusterflow.errors import ExecutionError, InputError
 from clusterflow.execution.machines import load_machine
+from clusterflow.execution.parsl_engine import ParslEngine
 from clusterflow.execution.schedulers import PBS, QueuedJob, Slurm, scheduler_of
+from clusterflow.testing.fakes import run_toy
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 
@@ -31,10 +34,10 @@ def stub(tmp_path, monkeypatch):
     return write
 
 
-def test_the_machine_says_which(tmp_path):
-    root = os.path.dirname(__file__) + "/../../hpc/"  # noqa: PTH120
-    assert isinstance(scheduler_of(load_machine(root + "slurm.yaml")), Slurm)
-    assert isinstance(scheduler_of(load_machine(root + "pbs.yaml")), PBS)
+def test_the_machine_says_which():
+    hpc = Path(__file__).parents[2] / "hpc"
+    assert isinstance(scheduler_of(load_machine(hpc / "slurm.yaml")), Slurm)
+    assert isinstance(scheduler_of(load_machine(hpc / "pbs.yaml")), PBS)
 
 
 @pytest.mark.parametrize(("said", "job"), [("123", "123"), ("123;cluster-a", "123"), ("a hint\\n77", "77")])
@@ -105,6 +108,16 @@ def test_failing_hanging_and_missing_commands(stub, tmp_path, monkeypatch, sched
     with pytest.raises(ExecutionError, match=f"{command} cannot be started") as error:
         call(scheduler(), tmp_path / "job.sh")
     assert "login node" in error.value.todo
+
+
+def test_a_driver_that_cannot_work_there_says_so_at_once(stub, tmp_path):
+    machine = load_machine(Path(__file__).parents[2] / "hpc" / "slurm_loopback.yaml")
+    (tmp_path / "a b").mkdir()
+    with pytest.raises(InputError, match="may hold letters, digits"):
+        ParslEngine(machine, tmp_path / "a b", run_toy, run_id="t:1")
+    stub("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(ExecutionError, match="Unable to contact slurm controller"):
+        ParslEngine(machine, tmp_path, run_toy, run_id="t:1")
 
 
 def test_qsub(stub, tmp_path):
