@@ -84,6 +84,7 @@ class BlockSupply:
         self._hourly = HourlyLimit(machine.submit.per_hour)
         self._longest: dict[str, float] = {}
         self._polled = -math.inf
+        self._over: set[str] = set()
 
     # -- tasks (with the lock held) -----------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class BlockSupply:
             log.warning("the queue cannot be seen: %s", error)  # nothing follows: blocks that live answer themselves
             return
         known = {b.pool.job_id for b in self._blocks}
-        strays = [j.id for j in jobs.values() if j.name == self._job_name and j.id not in known]
+        strays = [j.id for j in jobs.values() if j.name == self._job_name and j.id not in known | self._over]
         self._cancel(strays, "which a failed submission left behind")
         for block in self._blocks:
             self._compare(block, jobs.get(block.pool.job_id), now)
@@ -201,7 +202,7 @@ class BlockSupply:
                     self._blocks.remove(block)
                     back.append(block)
         for block in back:
-            block.pool.stop()
+            self._end(block)
             if not block.touched and block.time_left(time.time()) < block.pool.span / 2:
                 self._failed(lane, "Its workers came up when half of its time was over.", str(block.pool.folder))
 
@@ -251,10 +252,14 @@ class BlockSupply:
             self._blocks.remove(block)
             at_its_end = block.time_left(time.time()) <= 0
         error = pool.lost(f"{why} (job {block.pool.job_id})")
-        pool.stop()
+        self._end(block)
         if not block.worked and not at_its_end:
             self._failed(block.lane, error.what, error.where)
         return at_its_end
+
+    def _end(self, block: Block) -> None:
+        self._over.add(block.pool.job_id)  # it may be seen in the queue for a while yet
+        block.pool.stop()
 
     def _failed(self, lane: str, reason: str, where: str) -> None:
         breaker = self._breakers[lane]
@@ -270,9 +275,9 @@ class BlockSupply:
         with self._lock:
             blocks, self._blocks = self._blocks, []
         for block in blocks:
-            block.pool.stop()
+            self._end(block)
         try:
-            self.cancel_leftovers("of this run", known={b.pool.job_id for b in blocks})
+            self.cancel_leftovers("of this run", known=self._over)
         except ClusterflowError as error:
             log.warning("the queue cannot be searched for leftovers: %s", error)
 

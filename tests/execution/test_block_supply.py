@@ -265,5 +265,5 @@ def test_strays_and_leftovers_are_cancelled_by_name(made):
     supply._poll(time.monotonic())
     assert scheduler.cancelled == ["900"]  # a submission that seemed to fail
     supply.stop()
-    assert scheduler.cancelled == ["900", mine.id, "902"]
+    assert scheduler.cancelled == ["900", mine.id, "902"]  # each once
     assert [j.id for j in scheduler.queue] == ["901"]
