@@ -67,7 +67,7 @@ def require_plain(folder: Path) -> None:
         raise InputError(
             "On a cluster the run folder's path may hold letters, digits and _ . / : , @ = + - only.",
             where=str(folder),
-            todo="Set `folder:` of the campaign to another path, without spaces.",
+            todo="Use another path, without spaces (`folder:` of the campaign, or --folder).",
         )
 
 
