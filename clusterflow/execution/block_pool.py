@@ -89,7 +89,7 @@ class BlockPool(ParslPool):
         environment = {**self._marks(), **self._threads()}
         if lane.mpi:
             environment[MPI] = json.dumps(lane.mpi)
-        if not lane.container:
+        if self._machine.python == "auto" and not lane.container:  # another Python has packages of its own
             environment["PYTHONPATH"] = str(Path(clusterflow.__file__).parents[1])
         self._write_spec(
             "workers",

@@ -117,5 +117,6 @@ def _pbs(lane: PBSLane, job: BlockJob) -> tuple[list[str], list[str]]:
         ("-o", f"{job.folder}/job.out"),
         ("-j", "oe"),
         ("-r", "n"),
+        ("-S", "/bin/bash"),
     )
     return [f"#PBS {name} {value}" for name, value in wanted if value is not None], []

@@ -85,6 +85,7 @@ def test_pbs():
         "#PBS -o /runs/a/0003-md/job.out\n"
         "#PBS -j oe\n"
         "#PBS -r n\n"
+        "#PBS -S /bin/bash\n"
         "\n"
         "module load gcc/13 cuda/12.4 || exit 1\n"
         "# worker_setup of the machine file\n"
