@@ -15,7 +15,14 @@ from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
-from clusterflow.errors import ClusterflowError, ExecutionError, InputError, ScienceError, StateError
+from clusterflow.errors import (
+    ClusterflowError,
+    ExecutionError,
+    InputError,
+    ScienceError,
+    StateError,
+    WorkerLostError,
+)
 from clusterflow.state.journal import Event, Journal
 from clusterflow.state.snapshot import Snapshot
 
@@ -191,10 +198,14 @@ class Loop:
         spare = task.kind in ("label", "explore") and self._lost_in_a_row < MAX_LOST
         self._failed(task, error, final=given_up and spare)
         if given_up and not spare:
+            # "It is tried again" is not true any more; what else an error advises is.
+            own = error.todo + " " if isinstance(error, ExecutionError) and type(error) is not WorkerLostError else ""
             raise ExecutionError(
-                f"The {task.kind} task {task.key[:16]} was sent {attempts} times; each time its worker failed: {error}",
+                f"The {task.kind} task {task.key[:16]} was sent {attempts} times; each time the machinery failed: "
+                f"{getattr(error, 'what', error)}",
                 where=getattr(error, "where", ""),
-                todo="`clusterflow doctor` tests the machine; then `clusterflow run` again: nothing published is lost.",
+                todo=f"{own}`clusterflow doctor` tests the machine; then `clusterflow run` again: nothing published is "
+                "lost.",
             )
 
     def _done(self, task: Task, result: TaskResult, *, cached: bool = False) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from clusterflow.campaign.forecast import forecast
+from clusterflow.campaign.forecast import Forecast, forecast
 from clusterflow.cli.console import duration
 from clusterflow.config.extract import Certified
 from clusterflow.config.load import load_campaign
@@ -31,25 +31,7 @@ def check_campaign(path: Path, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
-    for column in (
-        "system",
-        "atoms",
-        "block",
-        "in cell",
-        "core",
-        "fragment",
-        "atoms",
-        "charge",
-        "unpaired e",
-        "s per label",
-    ):
-        table.add_column(
-            column, justify="left" if column in ("system", "block", "core", "fragment") else "right", no_wrap=True
-        )
-    for row in told.fragments:
-        table.add_row(*(str(v) for v in row))
-    console.print(table)
+    console.print(fragments_table(told))
     console.print(
         f"labels: {told.labels_start} at the start ({told.labels_test} of them the test set), "
         f"then up to {told.labels_per_iteration} in each of {config.stop.iterations} iterations"
@@ -80,6 +62,29 @@ def check_campaign(path: Path, console: Console) -> None:
         console.print(
             "cost: no estimate for this level; docs/concepts/labels.md has measured times", markup=False, soft_wrap=True
         )
+
+
+def fragments_table(told: Forecast) -> Table:
+    """One fragment per kind of block, as it would be cut first."""
+    table = Table(box=None, pad_edge=False, title="fragments it would cut", title_justify="left")
+    for column in (
+        "system",
+        "atoms",
+        "block",
+        "in cell",
+        "core",
+        "fragment",
+        "atoms",
+        "charge",
+        "unpaired e",
+        "s per label",
+    ):
+        table.add_column(
+            column, justify="left" if column in ("system", "block", "core", "fragment") else "right", no_wrap=True
+        )
+    for row in told.fragments:
+        table.add_row(*(str(v) for v in row))
+    return table
 
 
 def _print_certified(settings: Certified, confirming: int, console: Console) -> None:

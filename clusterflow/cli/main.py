@@ -94,6 +94,19 @@ def simulate(
 
 @app.command()
 @guarded
+def plan(
+    config: Config,
+    machine: Annotated[str | None, typer.Option(help="Machine name or file, instead of the campaign's own.")] = None,
+    gpu_speed: Annotated[float, typer.Option(min=0.1, help="Cores that one GPU replaces, in the estimate.")] = 20.0,
+) -> None:
+    """Prints the job scripts, the predicted core- and GPU-hours, and the first fragments. Submits nothing."""
+    from clusterflow.cli.plan import plan_campaign
+
+    plan_campaign(config, machine=machine, gpu_speed=gpu_speed, console=console)
+
+
+@app.command()
+@guarded
 def status(
     folder: Folder,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -408,13 +421,14 @@ def match(
 def doctor(
     machine: Annotated[str, typer.Option(help="Machine name or file.")] = "local",
     quick: Annotated[bool, typer.Option("--quick", help="Without the Parsl lanes.")] = False,
+    patience: Annotated[float, typer.Option(min=1.0, help="Minutes to wait for each job of a cluster.")] = 30.0,
 ) -> None:
-    """Tests each part for real, and says how to mend what fails."""
+    """Tests each part for real, and says how to mend what fails. On a cluster it submits a small job for each lane."""
     from clusterflow.execution.doctor import examine
     from clusterflow.execution.machines import load_machine
 
     failed = 0
-    for finding in examine(load_machine(machine), engine=not quick):
+    for finding in examine(load_machine(machine), engine=not quick, patience=60.0 * patience):
         mark = "ok      " if finding.ok else "FAILED  " if finding.needed else "missing "
         console.print(f"{mark}{finding.name} ({finding.seconds:.1f} s): {finding.seen}", markup=False, soft_wrap=True)
         if not finding.ok:

@@ -72,6 +72,9 @@ def run_campaign(
         if retry_failed:
             console.print(f"trying {forget_failures(session)} failed tasks again", highlight=False)
         runner = make_engine(engine, machine, session)
+        if machine.kind != "local" and engine == "parsl":
+            log = session.folder.root / "parsl" / "driver.log"
+            console.print(f"jobs are asked for as tasks need them; {log} follows them", markup=False, soft_wrap=True)
         view = CampaignView(
             session.snapshot,
             title=f"clusterflow · {config.name}",

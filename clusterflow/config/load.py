@@ -39,6 +39,23 @@ def load_model(path: Path, model: type[M], *, context: dict[str, Any] | None = N
         raise _explain(error, data, path, model) from None
 
 
+def load_kind(path: Path, models: Mapping[str, type[M]], *, default: str) -> M:
+    """A section from a YAML file of its own, of the model that its key ``kind`` names (``default`` without the key)."""
+    data = _read_yaml(path)
+    kind = str(data.get("kind", default))
+    if kind not in models:
+        close = difflib.get_close_matches(kind, list(models), n=1)
+        _, line, _ = _locate(data, ["kind"])
+        raise ConfigError(
+            f"'{path}' has 1 mistake:\n  line {line}, kind: '{kind}' is not possible"
+            + (f"; did you mean '{close[0]}'?" if close else "")
+            + f"\n      allowed: {', '.join(models)}\n    {line} | {_line(path, line)}",
+            where=f"{path}, line {line}",
+            todo="Correct it.",
+        )
+    return load_model(path, models[kind])
+
+
 def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []

@@ -6,6 +6,7 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -26,13 +27,21 @@ refused. `clusterflow schema` prints the same as JSON Schema, for editors.
 
 def reference_page() -> str:
     """Markdown text: one table per section, in the order of the campaign file."""
-    parts = [_HEAD]
+    return page_of(_HEAD, {"The whole file": Campaign})
+
+
+def page_of(head: str, models: Mapping[str, type[BaseModel]]) -> str:
+    """Markdown text: a head, and for each model a table of its keys under its title, followed by those of its parts."""
+    parts = [head]
     seen: list[type[BaseModel]] = []
-    _section(Campaign, "The whole file", parts, seen)
+    for title, model in models.items():
+        _section(model, title, parts, seen, top=True)
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _section(model: type[BaseModel], title: str, parts: list[str], seen: list[type[BaseModel]]) -> None:
+def _section(
+    model: type[BaseModel], title: str, parts: list[str], seen: list[type[BaseModel]], *, top: bool = False
+) -> None:
     if model in seen:
         return
     seen.append(model)
@@ -48,7 +57,7 @@ def _section(model: type[BaseModel], title: str, parts: list[str], seen: list[ty
     parts.append("")
     for name, m in inner:
         kind = m.model_fields["kind"].default if "kind" in m.model_fields else ""
-        prefix = "" if model is Campaign else title.split(" ", maxsplit=1)[0].strip("`").rstrip(":") + "."
+        prefix = "" if top else title.split(" ", maxsplit=1)[0].strip("`").rstrip(":") + "."
         _section(m, f"`{prefix}{name}:`" + (f" kind {kind}" if kind else ""), parts, seen)
 
 
@@ -96,7 +105,7 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if isinstance(value, BaseModel):
         return f"`{value.kind}`" if hasattr(value, "kind") else "see below"
-    if value is None or value in ({}, ()):
+    if value is None or value in ({}, (), ""):
         return "·"
     unit = next((next(iter(UNITS[d])) for d in UNITS if d in _type(field).strip("[]").split(", ")), "")
     shown = [f"{v:g} {unit}" if unit else str(v) for v in (value if isinstance(value, tuple) else [value])]

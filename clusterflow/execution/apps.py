@@ -21,6 +21,7 @@ from clusterflow.core.memory import forget_peak_memory, peak_memory_MB
 from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, LabelTimeoutError, ScienceError, StateError
 from clusterflow.execution.messages import result_to_json, task_from_json
 from clusterflow.execution.stages import STAGES, label, label_summary
+from clusterflow.execution.supply import RESUMABLE
 from clusterflow.execution.workplace import Workplace
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -82,7 +83,7 @@ def run_task(task_json: Mapping[str, Any], folder: str) -> dict[str, Any]:
 def _guarded(task: Task, place: CampaignFolder, scratch: Path) -> dict[str, Any]:
     """The work, with every error turned into one of ours."""
     try:
-        if task.kind != "train":  # an interrupted training may go on from its own checkpoint
+        if task.kind not in RESUMABLE:  # an interrupted training may go on from its own checkpoint
             shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         return _work(task, place, scratch)

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,15 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.core.data import Prediction
-from clusterflow.execution.machines import Machine
+from clusterflow.execution.lane_checks import Finding, examine_blocks
+from clusterflow.execution.machines import LocalMachine, Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: what was done, whether it worked, what was seen, and what to do if it did not; ``needed`` is false for
-    parts that not every campaign uses."""
+def examine(machine: Machine, *, engine: bool = True, patience: float = 1800.0) -> Iterator[Finding]:
+    """Runs the checks one by one: GPAW label, OpenMM step, training epoch, xTB, MPI, and a task per lane.
 
-    name: str
-    ok: bool
-    seen: str
-    todo: str = ""
-    seconds: float = 0.0
-    needed: bool = True
-
-
-def examine(machine: Machine, *, engine: bool = True) -> Iterator[Finding]:
-    """Runs the checks one by one: GPAW label, OpenMM step, training epoch, xTB, MPI, and a task per lane."""
+    The parts are tested here; of a cluster, the lanes are tested on its nodes. A job may take ``patience`` s to come.
+    """
     checks: list[tuple[str, Callable[[Path], str], str]] = [
         (
             "GPAW: H2, LCAO",
@@ -50,7 +40,7 @@ def examine(machine: Machine, *, engine: bool = True) -> Iterator[Finding]:
             "Only needed for `ranks` > 1: install openmpi-bin and libopenmpi-dev, then `make setup`.",
         ),
     ]
-    if engine:
+    if engine and isinstance(machine, LocalMachine):
         checks.append(
             (
                 "Parsl: one task per lane",
@@ -60,6 +50,8 @@ def examine(machine: Machine, *, engine: bool = True) -> Iterator[Finding]:
         )
     for name, check, todo in checks:
         yield _try(name, check, todo, needed=check is not _mpi)
+    if engine and not isinstance(machine, LocalMachine):
+        yield from examine_blocks(machine, Path.cwd(), patience=patience)
 
 
 def _try(name: str, check: Callable[[Path], str], todo: str, *, needed: bool) -> Finding:

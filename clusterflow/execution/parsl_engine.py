@@ -1,9 +1,8 @@
-"""The parallel engine: keeps tasks until their lane and their cores are free, and sends them to pools of workers.
+"""The parallel engine: keeps tasks until a worker is free for them, and sends them to pools of workers.
 
-Parsl dispatches; it does not remember and does not decide. What runs when is decided here: a task starts when its lane
-has a free worker and the machine has that many free cores, in the order of submission; a task that waits for cores
-holds back later ones, so that a large one is never starved. Lanes that need the same kind of worker share one pool, so
-that a small computer runs few processes.
+Parsl dispatches; it does not remember and does not decide. What runs when is decided here, in the order of submission;
+which pools there are, and which of them has a free worker, is told by the machine's supply (`local_supply` for this
+computer, `block_supply` for the jobs of a cluster).
 """
 
 from __future__ import annotations
@@ -12,53 +11,36 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import threading
 import time
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.frames import digest
 from clusterflow.errors import ClusterflowError, ExecutionError, TimeLimitError
 from clusterflow.execution import supervise
-from clusterflow.execution.machines import LANES, Machine, ResolvedLane
+from clusterflow.execution.address import driver_address
+from clusterflow.execution.block_supply import BlockSupply
+from clusterflow.execution.job_script import require_plain
+from clusterflow.execution.local_supply import LocalSupply
+from clusterflow.execution.machines import LANES, LocalMachine, Machine
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
-from clusterflow.execution.parsl_pool import ParslPool, PoolShape, log_to_file, to_clusterflow
+from clusterflow.execution.parsl_pool import ParslPool, log_to_file, to_clusterflow
+from clusterflow.execution.schedulers import scheduler_of
+from clusterflow.execution.supply import RESUMABLE, Job, Supply
 from clusterflow.execution.watchdog import OVERTIME, START_LIMIT, Progress, Watchdog
 from clusterflow.execution.worker import RunTask
 
-MAX_LIVES = 3
-"""Pools of one shape that may die one after the other without having finished a single task."""
+MAX_CUTS = 20
+"""Blocks that may end under one task before it counts as lost."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    task: Task
-    lane: ResolvedLane
-    pool: str
-    text: str
-    future: Future[TaskResult] = field(default_factory=Future)
-    host: ParslPool | None = None
-    """The pool that has it; None while it waits."""
-    progress: Progress | None = None
-
-
-@dataclass(slots=True)
-class _Life:
-    """A pool's present and past."""
-
-    shape: PoolShape
-    pool: ParslPool | None = None
-    wanted: bool = False
-    deaths: int = 0
-    broken: ClusterflowError | None = None
-
-
 class ParslEngine:
-    """Runs tasks in worker processes of this computer.
+    """Runs tasks in worker processes, on this computer or on the nodes of a cluster.
 
     Parameters
     ----------
@@ -69,23 +51,22 @@ class ParslEngine:
     run
         Function of a module, importable by a worker: JSON form of a task and folder → JSON form of its result.
     run_id
-        Names this run in logs.
+        Names this run in logs and in the queue of a cluster: campaign and epoch, "uio66:3".
 
     Raises
     ------
     ConfigError
-        A lane does not fit the computer.
+        A lane does not fit the computer, or nodes could not reach this one.
+    InputError
+        A scheduler would misread the path of ``folder``.
     ExecutionError
-        ``run`` cannot be imported by a worker.
+        ``run`` cannot be imported by a worker, or the scheduler does not answer.
     """
 
     def __init__(self, machine: Machine, folder: str | Path, run: RunTask, *, run_id: str) -> None:
         self._run = _reference(run)
         self._folder = Path(folder).absolute()
         self._run_id = run_id
-        self._cores = machine.total_cores()
-        self._lanes = {name: machine.resolved(name) for name in LANES}
-        self._pools = {shape.name: _Life(shape) for shape in pool_shapes(self._lanes, self._cores)}
         self._place = self._folder / "parsl"
         try:
             self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -96,15 +77,48 @@ class ParslEngine:
                 where=str(self._place),
                 todo="Give yourself write access to the run folder, or choose another.",
             ) from error
-        self._me = f"{os.getpid()}:{supervise.start_ticks(os.getpid())}"
         self._mark = digest(str(self._folder))[:16]
         self._stop_logging = log_to_file(self._place / "driver.log")
         _end_leftovers(self._mark)
         self._lock = threading.RLock()
-        self._queue: list[_Job] = []
-        self._running: list[_Job] = []
+        self._queue: list[Job] = []
+        self._running: list[Job] = []
         self._closed = False
-        self._watchdog = Watchdog(self._look, self._stop_pools)
+        self._broken: ClusterflowError | None = None
+        try:
+            self._supply = self._supply_of(machine)
+        except BaseException:
+            self._stop_logging()
+            raise
+        self._watchdog = Watchdog(self._look, self._supply.stop)
+
+    def _supply_of(self, machine: Machine) -> Supply:
+        def new_folder(name: str) -> Path:
+            return _new_folder(self._place, name)
+
+        mark = f"{self._mark}:{os.getpid()}:{supervise.start_ticks(os.getpid())}"
+        if isinstance(machine, LocalMachine):
+            return LocalSupply(
+                machine, self._lock, new_folder=new_folder, run_id=self._run_id, mark=mark, wake=self._wake
+            )
+        require_plain(self._folder)
+        run_id = re.sub(r"[^A-Za-z0-9_.:-]", "_", self._run_id)
+        epoch = run_id.rpartition(":")[2]
+        supply = BlockSupply(
+            machine,
+            scheduler_of(machine),
+            self._lock,
+            address=driver_address(machine.address),
+            new_folder=new_folder,
+            run_id=run_id,
+            job_name=f"cf-{self._mark[:8]}-{epoch}",
+            mark=mark,
+        )
+        supply.cancel_leftovers("of an earlier driver of this campaign")
+        return supply
+
+    def _wake(self) -> None:
+        self._watchdog.wake()
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Takes a task. Its future gives the result, or raises the task's own `ScienceError` or `StateError`, a
@@ -115,12 +129,11 @@ class ParslEngine:
         ExecutionError
             The engine is closed, the lane is unknown, or the payload is not JSON data.
         """
-        if task.lane not in self._lanes:
+        if task.lane not in LANES:
             raise ExecutionError(
                 f"Task {name_of(task)} asks for a lane '{task.lane}'.", todo=f"The lanes are {', '.join(LANES)}."
             )
-        lane = self._lanes[task.lane]
-        job = _Job(task, lane, pool_name(lane), encode_task(task))
+        job = Job(task, encode_task(task))
         with self._lock:
             if self._closed:
                 raise ExecutionError("The engine has been closed; it takes no more tasks.", where=f"task {task.key}")
@@ -144,80 +157,81 @@ class ParslEngine:
             self._closed = True
             queued, self._queue = self._queue, []
             running, self._running = self._running, []
-        for job in queued:
-            job.future.cancel()
-        for job in running:
-            self._settle(job, error=ExecutionError(f"Task {name_of(job.task)} was cancelled: the engine is closing."))
+        for job in [j for j in queued if not j.future.cancel()] + running:
+            self._settle(job, error=_closing(job))
         self._watchdog.stop()
         self._stop_logging()
 
     # -- sending ------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Sends every waiting task whose lane, cores and pool are free."""
-        failed: list[tuple[_Job, ClusterflowError]] = []
+        """Sends every waiting task for which a worker is free."""
+        failed: list[tuple[Job, ClusterflowError]] = []
         with self._lock:
             if self._closed:
                 return
-            free = self._cores - sum(j.lane.cores_per_worker for j in self._running)
             for job in list(self._queue):
-                life = self._pools[job.pool]
-                if life.broken is not None:
+                try:
+                    if self._broken is not None:
+                        raise self._broken
+                    found = self._supply.claim(job)
+                except ClusterflowError as error:
                     self._queue.remove(job)
-                    failed.append((job, life.broken))
+                    failed.append((job, error))
                     continue
-                if sum(j.lane is job.lane for j in self._running) >= job.lane.workers:
-                    continue
-                if sum(j.pool == job.pool for j in self._running) >= life.shape.workers:
-                    continue
-                if job.lane.cores_per_worker > free:
+                if found == "hold":
                     break
-                if life.pool is None:
-                    life.wanted = True
-                    self._watchdog.wake()
+                if found == "wait":
                     continue
                 self._queue.remove(job)
-                if job.future.set_running_or_notify_cancel():
-                    free -= job.lane.cores_per_worker
-                    self._send(job, life.pool)
-        for job, error in failed:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_exception(error)
+                if job.future.running() or job.future.set_running_or_notify_cancel():
+                    self._send(job, found)
+                else:
+                    self._supply.release(job, None)
+        for job, why in failed:
+            if job.future.running() or job.future.set_running_or_notify_cancel():
+                job.future.set_exception(why)
 
-    def _send(self, job: _Job, pool: ParslPool) -> None:
+    def _send(self, job: Job, pool: ParslPool) -> None:
         marker = pool.folder / f"task-{digest(job.task.key)[:16]}.json"
-        job.host, job.progress = pool, Progress.begin(marker, job.task.time_limit)
+        job.pool, job.progress = pool, Progress.begin(marker, job.task.time_limit)
         self._running.append(job)
         try:
             answer = pool.submit(self._run, job.text, str(self._folder), marker)
         except ClusterflowError as error:
-            self._running.remove(job)
+            self._take(job)
             job.future.set_exception(error)
             return
         answer.add_done_callback(lambda f: self._answered(job, f))
 
-    def _answered(self, job: _Job, answer: Future[str]) -> None:
-        """A worker's answer has arrived (or Parsl's news of its death); runs in Parsl's thread."""
+    def _take(self, job: Job, seconds: float | None = None) -> bool:
+        """Takes a job back from its pool; False if somebody else has already."""
         with self._lock:
             if job not in self._running:
-                return  # settled already: overdue, its pool lost, or the engine closed
+                return False
             self._running.remove(job)
-            life = self._pools[job.pool]
+            self._supply.release(job, seconds)
+            return True
+
+    def _answered(self, job: Job, answer: Future[str]) -> None:
+        """A worker's answer has arrived (or Parsl's news of its death); runs in Parsl's thread."""
+        assert job.pool is not None
+        assert job.progress is not None
         error = answer.exception()
+        if not self._take(job, job.progress.took(time.monotonic()) if error is None else None):
+            return  # settled already: overdue, its pool lost, or the engine closed
         if error is None:
-            life.deaths = 0
             try:
                 self._settle(job, result=decode_answer(answer.result()))
             except ClusterflowError as said:
                 self._settle(job, error=said)
         else:
-            assert job.host is not None
-            lost = to_clusterflow(error, job.host)
+            lost = to_clusterflow(error, job.pool)
             lost.what = f"{lost.what} It held task {name_of(job.task)}."
             self._settle(job, error=lost)
         self._dispatch()
 
-    def _settle(self, job: _Job, *, result: TaskResult | None = None, error: ClusterflowError | None = None) -> None:
+    def _settle(self, job: Job, *, result: TaskResult | None = None, error: ClusterflowError | None = None) -> None:
         if job.progress is not None:
             with contextlib.suppress(OSError):
                 job.progress.marker.unlink(missing_ok=True)
@@ -230,11 +244,10 @@ class ParslEngine:
 
     def _look(self) -> None:
         try:
-            for life in self._pools.values():
-                if life.pool is not None and (why := life.pool.dead()):
-                    self._bury(life, why)
-                if life.wanted and life.pool is None and life.broken is None:
-                    self._start_pool(life)
+            with self._lock:
+                waiting = list(self._queue)
+            for pool, why in self._supply.look(waiting):
+                self._bury(pool, why)
             self._look_at_tasks()
         except Exception as error:  # the last line of defence: tasks must never wait for a watchdog that is gone
             log.exception("the watchdog of the engine failed")
@@ -247,51 +260,29 @@ class ParslEngine:
             )
         self._dispatch()
 
-    def _start_pool(self, life: _Life) -> None:
-        pool = ParslPool(
-            life.shape,
-            _new_folder(self._place, life.shape.name),
-            run_id=self._run_id,
-            mark=f"{self._mark}:{self._me}:{life.shape.name}",
-        )
-        try:
-            pool.start()
-        except ClusterflowError as error:
-            pool.stop()
-            life.deaths += 1
-            if life.deaths >= MAX_LIVES:
-                self._break(life, error)
-            return
+    def _bury(self, pool: ParslPool, why: str) -> None:
+        """A pool is dead: its tasks fail and its remains are removed."""
         with self._lock:
-            life.pool, life.wanted = pool, False
-        if self._closed:
-            return
-        self._dispatch()
-
-    def _bury(self, life: _Life, why: str) -> None:
-        """A pool is dead: its tasks fail, its remains are removed, and the next task gets a new one."""
-        with self._lock:
-            pool, life.pool = life.pool, None
-            life.deaths += 1
-            lost = [j for j in self._running if j.host is pool]
-            self._running = [j for j in self._running if j.host is not pool]
-        assert pool is not None
+            lost = [j for j in self._running if j.pool is pool]
+            for job in lost:
+                self._take(job)
         error = pool.lost(why)
         log.warning("%s", error)
-        pool.stop()
-        if life.deaths >= MAX_LIVES:
-            self._break(life, error)
+        expected = self._supply.bury(pool, why)
         for job in lost:
-            self._settle(job, error=pool.lost(why))
+            if expected and job.task.kind in RESUMABLE and job.cut < MAX_CUTS:
+                self._again(job)
+            else:
+                self._settle(job, error=pool.lost(why))
 
-    def _break(self, life: _Life, error: ClusterflowError) -> None:
+    def _again(self, job: Job) -> None:
+        """A task whose block ended goes on from its checkpoint in the next one: no failure, so nobody is told."""
+        job.pool, job.progress, job.cut = None, None, job.cut + 1
         with self._lock:
-            life.broken = ExecutionError(
-                f"The worker pool '{life.shape.name}' was started {life.deaths} times and never finished a task. Last: "
-                f"{error.what}",
-                where=error.where,
-                todo="Run `clusterflow doctor`; `engine: serial` (or --engine serial) does without worker pools.",
-            )
+            if not self._closed:
+                self._queue.insert(0, job)
+                return
+        job.future.set_exception(_closing(job))
 
     def _look_at_tasks(self) -> None:
         now = time.monotonic()
@@ -310,58 +301,35 @@ class ParslEngine:
                 if verdict == "never started"
                 else f"the answer of task {name_of(job.task)} never arrived"
             )
-            life = self._pools[job.pool]
-            if life.pool is job.host:
-                self._bury(life, why)
+            assert job.pool is not None
+            self._bury(job.pool, why)
             return  # the list has changed
 
-    def _overdue(self, job: _Job, progress: Progress, now: float) -> None:
-        with self._lock:
-            if job not in self._running:
-                return
-            self._running.remove(job)
-        progress.kill()
+    def _overdue(self, job: Job, progress: Progress, now: float) -> None:
+        if not self._take(job):
+            return
+        assert job.pool is not None
+        job.pool.end_task(progress)
         self._settle(
             job,
             error=TimeLimitError(
                 f"Task {name_of(job.task)} had run for {progress.running_for(now):.0f} s and was ended; its limit is "
                 f"{job.task.time_limit:.0f} s, and {OVERTIME:.0f} s of grace.",
-                where=f"lane '{job.lane.name}', {self._folder}",
+                where=f"lane '{job.task.lane}', {self._folder}",
                 todo="Raise its time limit, or make the task smaller; its scratch folder shows how far it came.",
             ),
         )
 
     def _give_up(self, error: ExecutionError) -> None:
         with self._lock:
-            for life in self._pools.values():
-                life.broken = error
+            self._broken = error
             jobs, self._running = self._running, []
         for job in jobs:
             self._settle(job, error=error)
 
-    def _stop_pools(self) -> None:
-        for life in self._pools.values():
-            if life.pool is not None:
-                life.pool.stop()
-                life.pool = None
 
-
-def pool_name(lane: ResolvedLane) -> str:
-    """Lanes without GPUs and with equal cores share workers; a lane with GPUs has its own, each pinned to one."""
-    return lane.name if lane.gpus else f"cpu{lane.cores_per_worker}"
-
-
-def pool_shapes(lanes: dict[str, ResolvedLane], cores: int) -> list[PoolShape]:
-    """The pools that these lanes need, with no more workers than the cores can feed."""
-    wanted: dict[str, list[ResolvedLane]] = {}
-    for lane in lanes.values():
-        wanted.setdefault(pool_name(lane), []).append(lane)
-    shapes = []
-    for name, members in wanted.items():
-        each = members[0].cores_per_worker
-        workers = min(sum(m.workers for m in members), max(1, cores // each))
-        shapes.append(PoolShape(name, workers, each, members[0].gpus))
-    return shapes
+def _closing(job: Job) -> ExecutionError:
+    return ExecutionError(f"Task {name_of(job.task)} was cancelled: the engine is closing.")
 
 
 def _reference(run: RunTask) -> str:

@@ -1,5 +1,8 @@
 """One pool of worker processes, in one life, on Parsl's HighThroughputExecutor. The only file that imports Parsl.
 
+What all pools share: the interchange, and how tasks are sent. Where the workers run is told by its two kinds,
+`local_pool` (this computer) and `block_pool` (a job of a scheduler).
+
 Used is the executor alone: no data-flow kernel, so no memoisation, no checkpoints, no retries, no monitoring, no usage
 tracking, and no polling strategy that would delay the first task. Everything that may need a change with a new version
 of Parsl is in this file.
@@ -10,12 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import shlex
-import signal
+import math
 import sys
-import tempfile
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,15 +24,13 @@ from typing import Any
 
 from clusterflow.errors import ClusterflowError, ExecutionError, WorkerLostError
 from clusterflow.execution import supervise
-from clusterflow.execution.worker import GPUS, execute_remotely
+from clusterflow.execution.watchdog import Progress
+from clusterflow.execution.worker import execute_remotely
 
-ADDRESS = "127.0.0.1"
-HEARTBEAT = 2  # s: how often Parsl looks for dead workers
-HEARTBEAT_THRESHOLD = 1_000_000  # s of silence. Deaths on this computer are seen at once by other means; and a laptop
-# that slept must not find all its workers declared dead because the time of day has jumped.
+LOOPBACK = "127.0.0.1"
+WORKER_MODULE = "parsl.executors.high_throughput.process_worker_pool"
 _POLL_MS = 200  # Parsl's idle loops; messages wake them at once
-_APPEAR = 60.0  # s until the supervisor of a pool must have shown itself
-_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./+=@%,:-")
+_BETWEEN = "\x1f"  # between the words of a command that Parsl fills in, so that spaces in paths are harmless
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -54,22 +52,20 @@ class PoolShape:
     gpus: tuple[str, ...] = ()
 
 
-class ParslPool:
+class ParslPool(ABC):
     """Workers of one shape. `start` it in a thread that outlives it; a pool that died is not revived but replaced.
 
-    ``folder`` becomes its run folder (logs, certificates), private to the user.
+    ``folder`` becomes its run folder (logs, certificates, markers of running tasks), private to the user; ``mark``
+    finds its processes on this computer.
     """
 
     def __init__(self, shape: PoolShape, folder: Path, *, run_id: str, mark: str) -> None:
         self.shape, self.folder, self.mark = shape, folder, mark
-        self._run_id = run_id
+        self.run_id = run_id
         self._executor: Any = None
-        self._began = 0.0
-        self._status = folder / "supervisor.json"
-        self._link: Path | None = None
 
     def start(self) -> None:
-        """Starts interchange and workers; returns when tasks can be sent, before the first worker is up.
+        """Starts what must run here and asks for the workers; returns before the first of them is up.
 
         Raises
         ------
@@ -77,6 +73,7 @@ class ParslPool:
             They could not be started; with the reason and the logs.
         """
         try:
+            self.folder.mkdir(parents=True, mode=0o700)
             self._start()
         except ClusterflowError:
             raise
@@ -109,18 +106,11 @@ class ParslPool:
             return f"its interchange ended with status {code}"
         if self._executor.bad_state_is_set:
             return f"Parsl gave it up: {self._executor.executor_exception}"
-        supervisor = self._supervisor()
-        if "exit_code" in supervisor:
-            return f"its workers ended with status {supervisor['exit_code']}"
-        if supervisor:
-            alive = supervise.start_ticks(supervisor["pid"]) == supervisor["start"]
-            return "" if alive else "the process that watches over its workers was killed"
-        for ended in (self.folder / "block").glob("*.ec"):  # written by Parsl's script when the block has ended
-            if (status := ended.read_text().strip()) not in ("", "-"):
-                return f"its workers could not be started (status {status})"
-        if time.monotonic() - self._began > _APPEAR:
-            return f"its workers did not start within {_APPEAR:.0f} s"
-        return ""
+        return self._workers_dead()
+
+    def nodes_up(self) -> int:
+        """On how many nodes workers have started: each manager has a folder, in which its workers write their logs."""
+        return len({log.parent for log in (self.folder / "parsl" / "block-0").glob("*/worker_*.log")})
 
     def lost(self, why: str) -> WorkerLostError:
         """The error for tasks that were lost with this pool."""
@@ -132,134 +122,98 @@ class ParslPool:
         )
 
     def stop(self) -> None:
-        """Ends all processes of the pool, whatever state it is in; returns when they are gone."""
-        supervisor = self._supervisor()
-        if "pid" in supervisor:
-            self._end_supervisor(supervisor)
+        """Ends all processes of the pool, whatever state it is in; returns when those on this computer are gone."""
+        self._stop_workers()
         if self._executor is not None and self._executor.interchange_proc is not None:
             try:
                 self._executor.shutdown(timeout=3.0)
             except Exception:  # whatever Parsl thinks of it, the processes end below
                 logging.getLogger("parsl").exception("shutdown of %s", self.shape.name)
         supervise.end_marked(self.mark)
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self._link.parent.rmdir()
-            self._link = None
 
+    @abstractmethod
+    def end_task(self, progress: Progress) -> None:
+        """Has the worker process ended that holds a task, and everything below it."""
+
+    @abstractmethod
     def _start(self) -> None:
+        """Starts interchange and workers."""
+
+    @abstractmethod
+    def _workers_dead(self) -> str:
+        """Why the workers can do no more work; "" while they can."""
+
+    @abstractmethod
+    def _stop_workers(self) -> None:
+        """Ends the workers."""
+
+    def _start_interchange(
+        self, *, address: str, heartbeat: float, silence: float, drain: float | None = None
+    ) -> list[str]:
+        """Starts the executor with its interchange, bound to ``address``; returns the arguments that Parsl's module
+        `WORKER_MODULE` is to be started with. ``heartbeat``, ``silence`` and ``drain`` in s."""
         from parsl.executors import HighThroughputExecutor
         from parsl.executors.high_throughput import interchange
-        from parsl.launchers import SimpleLauncher
+        from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
         from parsl.providers import LocalProvider
 
-        self.folder.mkdir(parents=True, mode=0o700)
-        place = self._shell_safe(self.folder)
-        spec = self._write_specs()
-        provider = LocalProvider(init_blocks=1, min_blocks=0, max_blocks=1, launcher=SimpleLauncher())
-        script_folder = place / "block"
-        script_folder.mkdir(mode=0o700)
-        provider.script_dir = str(script_folder)
-        helper = [sys.executable, "-I", "-S", supervise.__file__]
+        name, _, options = DEFAULT_LAUNCH_CMD.partition(" ")
+        if name != "process_worker_pool.py":
+            raise RuntimeError(f"this version of Parsl starts its workers by '{name}', which clusterflow does not know")
+        log = str(self.folder / "interchange.out")
+        spec = self._write_spec("interchange", {"log": log, "environment": self._marks()})
+        helper = [sys.executable, "-I", "-S", supervise.__file__, "exec", str(spec), "--"]
         executor = HighThroughputExecutor(
             label="parsl",
-            provider=provider,
-            address=ADDRESS,
-            loopback_address=ADDRESS,
+            # Workers are started by us: Parsl wants a provider all the same.
+            provider=LocalProvider(init_blocks=0, min_blocks=0, max_blocks=1),
+            address=address,
+            loopback_address=LOOPBACK,
             encrypted=True,
             # The driver counts cores and workers itself; Parsl's own count must not get in the way.
             max_workers_per_node=self.shape.workers,
             cores_per_worker=0.001,
             cpu_affinity="none",
             prefetch_capacity=0,
-            heartbeat_period=HEARTBEAT,
-            heartbeat_threshold=HEARTBEAT_THRESHOLD,
+            heartbeat_period=math.ceil(heartbeat),
+            heartbeat_threshold=math.ceil(silence),
+            drain_period=None if drain is None else math.ceil(drain),
             poll_period=_POLL_MS,
             block_error_handler=False,
-            interchange_launch_cmd=[
-                *helper,
-                "exec",
-                str(spec["interchange"]),
-                "--",
-                sys.executable,
-                "-P",
-                interchange.__file__,
-            ],
-            launch_cmd=_pool_command(helper, self._shell_safe(spec["workers"])),
+            launch_cmd=_BETWEEN.join(options.replace("{{block_id}}", "0").split()),
+            interchange_launch_cmd=[*helper, sys.executable, "-P", interchange.__file__],
         )
-        executor.run_dir, executor.run_id = str(place), self._run_id
-        (place / "parsl").mkdir(mode=0o700)
+        executor.run_dir, executor.run_id = str(self.folder), self.run_id
+        (self.folder / "parsl").mkdir(mode=0o700)
         self._executor = executor
         executor.start()
         _never_linger(executor)
-        self._began = time.monotonic()
-        if not executor.scale_out_facade(1):
-            status = next(iter(executor.status_facade.values()), None)
-            raise RuntimeError(getattr(status, "message", None) or "the block of workers was not accepted")
+        return [word for word in str(executor.launch_cmd).split(_BETWEEN) if word]
 
-    def _write_specs(self) -> Mapping[str, Path]:
-        """What `supervise` must know to start the two kinds of process."""
-        # SPT_NOENV: Parsl renames its processes, which would otherwise overwrite the environment that /proc shows.
-        environment = {
-            supervise.MARK: self.mark,
-            "SPT_NOENV": "1",
-            "CLUSTERFLOW_CORES": str(self.shape.cores_per_worker),
-        }
-        threads = dict.fromkeys(_THREADS, str(self.shape.cores_per_worker))
-        gpus = {GPUS: ",".join(self.shape.gpus)}
-        me = f"{os.getpid()}:{supervise.start_ticks(os.getpid())}"
-        specs: dict[str, dict[str, Any]] = {
-            "interchange": {"log": str(self.folder / "interchange.out"), "environment": environment},
-            "workers": {
-                "log": str(self.folder / "workers.out"),
-                "environment": {**environment, **threads, **gpus},
-                "driver": me,
-                "status": str(self._status),
-            },
-        }
-        paths = {}
-        for name, spec in specs.items():
-            paths[name] = self.folder / f"{name}.json"
-            paths[name].write_text(json.dumps(spec), encoding="utf-8")
-        return paths
+    def _marks(self) -> dict[str, str]:
+        """Environment of every process of the pool.
 
-    def _shell_safe(self, path: Path) -> Path:
-        """A spelling of the path that Parsl may put into a shell command unquoted, by a link if need be."""
-        if set(str(path)) <= _SAFE:
-            return path
-        if self._link is None:
-            self._link = Path(tempfile.mkdtemp(prefix="clusterflow-")) / "pool"
-            self._link.symlink_to(self.folder, target_is_directory=True)
-        return self._link / path.relative_to(self.folder)
+        SPT_NOENV: Parsl renames its processes, which would otherwise overwrite the environment that /proc shows.
+        """
+        return {supervise.MARK: self.mark, "SPT_NOENV": "1", "CLUSTERFLOW_CORES": str(self.shape.cores_per_worker)}
 
-    def _supervisor(self) -> dict[str, Any]:
-        try:
-            data: dict[str, Any] = json.loads(self._status.read_text(encoding="utf-8"))
-            return data
-        except (OSError, ValueError):
-            return {}
+    def _threads(self) -> dict[str, str]:
+        """Environment that gives each worker its cores."""
+        return dict.fromkeys(_THREADS, str(self.shape.cores_per_worker))
 
-    def _end_supervisor(self, supervisor: Mapping[str, Any]) -> None:
-        def alive() -> bool:
-            return supervise.start_ticks(supervisor["pid"]) == str(supervisor["start"])
-
-        with contextlib.suppress(ProcessLookupError):
-            if alive():
-                os.kill(supervisor["pid"], signal.SIGTERM)
-        deadline = time.monotonic() + supervise.GRACE + 3.0
-        while alive() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if alive():
-            supervise.end_tree(supervisor["pid"], grace=0.0, itself=True)
+    def _write_spec(self, name: str, spec: Mapping[str, Any]) -> Path:
+        """What `supervise` must know to start a process."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(spec), encoding="utf-8")
+        return path
 
     def _last_words(self) -> str:
         """The last lines that its processes wrote, for an error message."""
         said = []
-        for name in ("interchange.out", "workers.out"):
+        for path in (*sorted(self.folder.glob("*.out")),)[:4]:
             with contextlib.suppress(OSError):
-                lines = (self.folder / name).read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
-                said += [f"{name}: {line}" for line in lines]
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-6:]
+                said += [f"{path.name}: {line}" for line in lines]
         return "\n" + "\n".join(said) if said else ""
 
 
@@ -294,7 +248,7 @@ def log_to_file(log_file: Path) -> Callable[[], None]:
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.WARNING if logger.name == "parsl" else logging.INFO)
 
     def undo() -> None:
         for logger, (propagate, level) in zip(loggers, before, strict=True):
@@ -305,20 +259,6 @@ def log_to_file(log_file: Path) -> Callable[[], None]:
         handler.close()
 
     return undo
-
-
-def _pool_command(helper: list[str], spec: Path) -> str:
-    """Parsl's own command for a worker pool, under our supervisor and with absolute paths: nothing depends on PATH."""
-    from parsl.executors.high_throughput import process_worker_pool
-    from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
-
-    name, _, options = DEFAULT_LAUNCH_CMD.partition(" ")
-    if name != "process_worker_pool.py":
-        raise RuntimeError(f"this version of Parsl starts its workers by '{name}', which clusterflow does not know")
-    words = [*helper, "watch", str(spec), "--", sys.executable, "-P", process_worker_pool.__file__]
-    # Parsl fills in {placeholders} twice; braces of our own must survive that.
-    prefix = shlex.join(words).replace("{", "{{{{").replace("}", "}}}}")
-    return f"exec {prefix} {options}"
 
 
 def _never_linger(executor: Any) -> None:

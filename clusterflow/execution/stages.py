@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from clusterflow.core.protocols import Selector
 from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
 from clusterflow.execution.certifying import certified_rule, confirming_fragments
 from clusterflow.execution.starting import start
+from clusterflow.execution.worker import MPI
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST
@@ -46,10 +48,18 @@ def label(payload: Mapping[str, Any], place: Workplace, key: str) -> dict[str, A
     """One reference calculation; its result is published in the label store, not in the tasks folder."""
     atoms = read_frames(place.result(payload["source_kind"], payload["source"]) / "fragments.extxyz")[payload["index"]]
     charge, spin = int(atoms.info[keys.CHARGE]), int(atoms.info[keys.SPIN])
-    reference = section(LabelSection, payload["reference"]).build()
+    reference = with_launcher(section(LabelSection, payload["reference"]).build())
     found = reference.label(atoms, charge=charge, spin=spin, workdir=place.scratch)
     place.labels.put(key, atoms, found)
     return label_summary(found)
+
+
+def with_launcher(reference: Any) -> Any:
+    """The same level of theory, with its MPI ranks started as the machine file says."""
+    words = json.loads(os.environ.get(MPI, "[]"))
+    if not words or getattr(reference, "ranks", 1) == 1 or not hasattr(reference, "launcher"):
+        return reference
+    return replace(reference, launcher=tuple(words))
 
 
 def label_summary(found: Label) -> dict[str, Any]:

@@ -7,8 +7,17 @@ with the retry.
 
 ``supervise.py exec SPEC -- COMMAND…`` becomes the command, which the kernel kills when the driver dies.
 
-SPEC is a JSON file: ``log`` (output of the command), ``environment`` (added to its environment), and for ``watch`` also
-``driver`` ("pid:start") and ``status`` (a file that says which process this is, and later how it ended).
+It also ends all of them when the command can do no more work without saying so: a worker has died with its task and
+nobody has noticed for ``lost_after`` s, or the command has no child left for that long. (Parsl's manager spins for ever
+when the server process below it is killed.)
+
+SPEC is a JSON file: ``log`` (output of the command), ``environment`` (added to its environment), ``without`` (prefixes
+of variables to remove from it), and for ``watch`` also ``status`` (a file that says which process this is, and later
+how it ended), ``driver`` ("pid:start"; not on other nodes, where the driver cannot be seen), ``lost_after``, and
+``gpus`` (how many, if the scheduler does not name them). "{node}" in paths is the node and the rank on it.
+
+Beside ``status`` lie the markers of running tasks, ``task-*.json``; one that was renamed to ``….json.end`` is a task to
+end.
 
 Linux only: it needs /proc and prctl.
 """
@@ -26,8 +35,14 @@ from typing import Any
 
 PERIOD = 0.4  # s between two looks
 GRACE = 2.0  # s between SIGTERM and SIGKILL
+CHECK = 4.0  # s between two looks at markers and children
+LOST_AFTER = 20.0  # s, if the specification does not say
 MARK = "CLUSTERFLOW_POOL"
 """Environment variable that every process of a pool inherits; by it leftovers are found."""
+GPUS = "CLUSTERFLOW_GPUS"
+"""Environment variable of a worker pool: the GPUs that its workers share, by comma."""
+BEGAN = "CLUSTERFLOW_BEGAN"
+"""Environment variable of a pool of workers: Unix time when its supervisor began."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -160,19 +175,74 @@ def _watch(spec: dict[str, Any], command: list[str]) -> int:
         die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _become(command, spec)
-    _write(spec["status"], {"pid": os.getpid(), "start": start_ticks(os.getpid()), "driver": spec["driver"]})
-    driver, _, driver_start = spec["driver"].partition(":")
-    code: int | None = None
-    while code is None and not asked and start_ticks(int(driver)) == driver_start:
+    me = {"pid": os.getpid(), "start": start_ticks(os.getpid()), "driver": spec.get("driver", "")}
+    _write(spec["status"], {**me, "node": os.uname().nodename, "began": time.time()})
+    health = _Health(os.path.dirname(spec["status"]), float(spec.get("lost_after", LOST_AFTER)))  # noqa: PTH120
+    code, why = None, ""
+    while code is None and not asked and not why and _driver_lives(spec):
         for orphan in _children():
             if orphan != child:
                 end_tree(orphan, grace=0.0, itself=True)
+        why = health.look(child)
         code = _collect().get(child)
         if code is None:
             time.sleep(PERIOD)
     _end(lambda: descendants(os.getpid()), GRACE, collect=True)
-    _write(spec["status"], {"exit_code": code, "asked": bool(asked)})
+    _write(spec["status"], {"exit_code": code, "asked": bool(asked), **({"why": why} if why else {})})
     return 0 if code is None else code if code >= 0 else 128 - code
+
+
+def _driver_lives(spec: dict[str, Any]) -> bool:
+    if "driver" not in spec:
+        return True
+    driver, _, start = spec["driver"].partition(":")
+    return bool(start_ticks(int(driver)) == start)
+
+
+class _Health:
+    """Notices what a manager of workers does not report: a worker that died with its task, and workers all gone."""
+
+    def __init__(self, folder: str, lost_after: float) -> None:
+        self._folder, self._lost_after = folder, lost_after
+        self._since: dict[str, float] = {}
+        self._had_children = False
+        self._next = 0.0
+
+    def look(self, command: int) -> str:
+        """What is wrong, "" while nothing is; ends tasks on request on the way."""
+        now = time.monotonic()
+        if now < self._next:
+            return ""
+        self._next = now + CHECK
+        seen = {}
+        for marker, task in self._tasks():
+            gone = start_ticks(task["pid"]) != task["start"]
+            if marker.endswith(".end"):
+                if not gone:
+                    end_tree(task["pid"], grace=1.0, itself=True)
+                with contextlib.suppress(OSError):
+                    os.unlink(marker)  # noqa: PTH108
+            elif gone:
+                seen[marker] = "a worker died with its task, and nobody noticed"
+        if any(_stat(pid)[0] == command for pid in descendants(command)):
+            self._had_children = True
+        elif self._had_children:
+            seen["children"] = "all its worker processes are gone"
+        self._since = {name: self._since.get(name, now) for name in seen}
+        return next((seen[n] for n, t in self._since.items() if now - t > self._lost_after), "")
+
+    def _tasks(self) -> list[tuple[str, dict[str, Any]]]:
+        """Markers of tasks on this node."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):  # noqa: PTH208
+                if name.startswith("task-") and name.endswith((".json", ".json.end")):
+                    path = f"{self._folder}/{name}"
+                    with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:  # noqa: PTH123
+                        task = json.load(file)
+                        if task["node"] == os.uname().nodename and task["pid"] and task["start"]:
+                            found.append((path, task))
+        return found
 
 
 def _become(command: list[str], spec: dict[str, Any]) -> None:
@@ -183,10 +253,20 @@ def _become(command: list[str], spec: dict[str, Any]) -> None:
     os.dup2(out, 1)
     os.dup2(out, 2)
     try:
-        os.execvpe(command[0], command, {**os.environ, **spec["environment"]})
+        os.execvpe(command[0], command, _environment(spec))
     except OSError as error:
         os.write(2, f"cannot start {command[0]}: {error}\n".encode())
     os._exit(127)
+
+
+def _environment(spec: dict[str, Any]) -> dict[str, str]:
+    """Of the command. GPUs are those that the scheduler gave, else the first ``gpus`` of the node."""
+    without = tuple(spec.get("without", ()))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(without)} if without else {**os.environ}
+    if "gpus" in spec:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        environment[GPUS] = given or ",".join(str(n) for n in range(spec["gpus"]))
+    return {**environment, BEGAN: str(time.time()), **spec["environment"]}
 
 
 def _write(path: str, data: dict[str, Any]) -> None:
@@ -202,6 +282,8 @@ def main(arguments: list[str]) -> int:
     mode, path, _, *command = arguments
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         spec = json.load(file)
+    here = f"{os.uname().nodename}.{os.environ.get('SLURM_PROCID', '0')}"
+    spec.update({k: spec[k].replace("{node}", here) for k in ("log", "status") if k in spec})
     os.environ.update(spec["environment"])
     if mode == "watch":
         return _watch(spec, command)

@@ -91,9 +91,18 @@ class Progress:
             self.ended = now
         return "answer lost" if now - self.ended > ANSWER_LIMIT else "fine"
 
+    def was_taken_up(self) -> bool:
+        """Whether a worker has begun it."""
+        return self.began is not None or self.marker.exists()
+
     def running_for(self, now: float) -> float:
         """Seconds since it was first seen at work."""
         return 0.0 if self.began is None else now - self.began
+
+    def took(self, now: float) -> float:
+        """Seconds that a task took which has just been answered; the start of its worker included if that was not seen
+        apart."""
+        return now - (self.sent if self.began is None else self.began)
 
     def kill(self) -> None:
         """Ends the worker process that holds the task, and everything below it."""

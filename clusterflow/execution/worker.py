@@ -17,13 +17,13 @@ from typing import Any
 from clusterflow.core.frames import canonical_json
 from clusterflow.errors import ClusterflowError, ExecutionError
 from clusterflow.execution.messages import error_to_json
-from clusterflow.execution.supervise import die_with_parent, start_ticks
+from clusterflow.execution.supervise import GPUS, die_with_parent, start_ticks
 
 RunTask = Callable[[dict[str, Any], str], dict[str, Any]]
 """``run(task, folder)``: JSON forms of a `Task` and of a `TaskResult`; folder = that of the campaign."""
 
-GPUS = "CLUSTERFLOW_GPUS"
-"""Environment variable of a worker pool: the GPUs that its workers share, by comma."""
+MPI = "CLUSTERFLOW_MPI"
+"""Environment variable of a worker pool: what starts MPI ranks, a list of words as JSON."""
 
 
 def execute(run: RunTask, task: str, folder: str) -> str:
@@ -59,7 +59,10 @@ def execute_remotely(run: str, task: str, folder: str, marker: str) -> str:
     module, _, function = run.partition(":")
     path = Path(marker)
     with contextlib.suppress(OSError):  # only the time limit depends on it
-        path.write_text(json.dumps({"pid": os.getpid(), "start": start_ticks(os.getpid())}))
+        me = {"pid": os.getpid(), "start": start_ticks(os.getpid()), "node": os.uname().nodename}
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(me))
+        partial.rename(path)
     try:
         return execute(getattr(importlib.import_module(module), function), task, folder)
     finally:

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from clusterflow.errors import ConfigError
-from clusterflow.execution import machines
-from clusterflow.execution.machines import LANES, available_cores, available_gpus, default_machine, load_machine
+from clusterflow.execution.machines import (
+    LANES,
+    available_cores,
+    available_gpus,
+    default_machine,
+    load_machine,
+    local,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,8 +35,8 @@ def test_commented_copy_agrees_with_the_default():
 
 
 def test_default_on_two_cores(monkeypatch):
-    monkeypatch.setattr(machines, "available_cores", lambda: 2)
-    monkeypatch.setattr(machines, "available_gpus", list)
+    monkeypatch.setattr(local, "available_cores", lambda: 2)
+    monkeypatch.setattr(local, "available_gpus", list)
     resolved = {name: default_machine().resolved(name) for name in LANES}
     assert {n: r.workers for n, r in resolved.items()} == {"md": 2, "label": 2, "train": 1, "local": 1}
     assert {r.cores_per_worker for r in resolved.values()} == {1}
@@ -38,8 +44,8 @@ def test_default_on_two_cores(monkeypatch):
 
 
 def test_default_on_a_gpu_node(monkeypatch):
-    monkeypatch.setattr(machines, "available_cores", lambda: 64)
-    monkeypatch.setattr(machines, "available_gpus", lambda: ["0", "1", "2", "3"])
+    monkeypatch.setattr(local, "available_cores", lambda: 64)
+    monkeypatch.setattr(local, "available_gpus", lambda: ["0", "1", "2", "3"])
     md, label, train = (default_machine().resolved(n) for n in ("md", "label", "train"))
     assert (md.workers, md.gpus) == (4, ("0", "1", "2", "3"))
     assert (label.workers, label.gpus) == (64, ())
@@ -47,7 +53,7 @@ def test_default_on_a_gpu_node(monkeypatch):
 
 
 def test_example_of_the_readme(file, monkeypatch):
-    monkeypatch.setattr(machines, "available_gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(local, "available_gpus", lambda: ["0", "1"])
     text = (REPOSITORY / "hpc" / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     machine = load_machine(file(text))
     label, train = machine.resolved("label"), machine.resolved("train")
@@ -90,7 +96,7 @@ def test_unknown_names(tmp_path):
 
 
 def test_more_gpus_than_there_are(file, monkeypatch):
-    monkeypatch.setattr(machines, "available_gpus", lambda: ["0"])
+    monkeypatch.setattr(local, "available_gpus", lambda: ["0"])
     with pytest.raises(ConfigError, match="wants 2 GPUs; this computer shows 1"):
         load_machine(file("lanes: {md: {gpus: 2}}\n")).resolved("md")
 
@@ -122,7 +128,7 @@ def test_limits_of_containers(tmp_path, files, expected):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     (tmp_path / "own").write_text("0::/a/b\n")
-    assert machines._cgroup_cores(tmp_path / "cgroup", tmp_path / "own") == expected
+    assert local._cgroup_cores(tmp_path / "cgroup", tmp_path / "own") == expected
 
 
 def test_gpus_that_are_visible(tmp_path):

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,8 +20,9 @@ from clusterflow.core.data import Task
 from clusterflow.core.frames import digest
 from clusterflow.errors import ConfigError, ExecutionError, TimeLimitError, WorkerLostError
 from clusterflow.execution import supervise
+from clusterflow.execution.local_supply import MAX_LIVES, pool_shapes
 from clusterflow.execution.machines import Lane, Lanes, LocalMachine
-from clusterflow.execution.parsl_engine import MAX_LIVES, ParslEngine, pool_shapes
+from clusterflow.execution.parsl_engine import ParslEngine
 from clusterflow.testing.engine_contract import toy
 from clusterflow.testing.fakes import run_toy
 
@@ -102,6 +104,22 @@ def test_supervisor_and_manager_killed(engine, campaign):
     until(lambda: not psutil.pid_exists(worker) and not psutil.pid_exists(child), 20)
 
 
+def test_all_worker_processes_killed_while_the_manager_spins(engine, campaign):
+    """With them goes the server process that Parsl's manager talks to: it then spins for ever, and its heartbeats go
+    on. Nobody but the supervisor notices."""
+    engine.submit(toy("echo", before=2)).result(timeout=WAIT)
+    running = engine.submit(toy("sleep", seconds=300, note="all", lane="md"))
+    until(lambda: pids_of(campaign / "all.pid"), WAIT)
+    manager = psutil.Process(pids_of(campaign / "all.pid")[0]).parent()
+    for process in manager.children(recursive=True):
+        process.kill()
+    error = running.exception(timeout=90)
+    assert type(error) is WorkerLostError
+    assert "gone" in error.what or "nobody noticed" in error.what
+    until(lambda: not supervise.start_ticks(manager.pid), 20)
+    assert engine.submit(toy("echo", after=2)).result(timeout=WAIT).key
+
+
 def test_cores_and_lanes_are_respected_and_large_tasks_not_starved(tmp_path):
     lanes = {"md": {"workers": 3}, "train": {"workers": 1}, "label": {"workers": 2, "cores_per_worker": 3}}
     engine = ParslEngine(machine(cores=4, **lanes), tmp_path, run_toy, run_id="t")
@@ -168,13 +186,13 @@ def test_task_over_its_limit_is_ended(engine, campaign, monkeypatch):
 
 
 def test_pool_that_never_works_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("clusterflow.execution.parsl_pool._pool_command", lambda helper, spec: "exit 3")
+    monkeypatch.setattr("clusterflow.execution.local_pool.worker_command", lambda options: ["sh", "-c", "exit 3"])
     engine = ParslEngine(machine(), tmp_path, run_toy, run_id="t")
     try:
         for _ in range(MAX_LIVES):
             error = engine.submit(toy("echo")).exception(timeout=60)
             assert isinstance(error, WorkerLostError)
-            assert "could not be started (status 3)" in error.what
+            assert "ended with status 3" in error.what
         error = engine.submit(toy("echo")).exception(timeout=30)
         assert type(error) is ExecutionError
         assert f"was started {MAX_LIVES} times and never finished a task" in error.what
@@ -238,7 +256,8 @@ def test_driver_killed_leaves_no_orphans(tmp_path, how):
     driver.communicate()
     until(lambda: not ours(tmp_path), 20)
     seconds = time.monotonic() - began
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in everything.values())
+    # A process that ends has no environment any more a moment before it is gone.
+    until(lambda: not any(supervise.start_ticks(p) for p in everything), 10)
     print(f"{len(everything)} processes gone {seconds:.1f} s after {how.name}")
 
 
@@ -302,3 +321,86 @@ def test_what_cannot_work_is_refused_at_once(tmp_path):
             engine.submit(Task("toy", "k", "gpu", {}))
     finally:
         engine.close()
+
+
+class BlocksThatEnd:
+    """A supply whose blocks take a task and end, ``n`` times in all; the next one answers."""
+
+    def __init__(self, folder, n, *, expected):
+        self.folder, self.left, self.expected = folder, n, expected
+        self.given, self.sent = [], []
+
+    def claim(self, job):
+        pool = SimpleNamespace(folder=self.folder, shape=None, lost=WorkerLostError)
+        pool.submit = lambda run, text, folder, marker: self._answer(pool)
+        return pool
+
+    def _answer(self, pool):
+        self.sent.append(pool)
+        future = Future()
+        if self.left:
+            self.left -= 1
+            self.given.append(pool)
+        else:
+            future.set_result('{"result":{"key":"k","summary":{},"wall_time":1,"cores":1,"peak_memory_MB":0}}')
+        return future
+
+    def look(self, waiting):
+        ended, self.given = self.given, []
+        return [(pool, "its time was over") for pool in ended]
+
+    def bury(self, pool, why):
+        return self.expected
+
+    def release(self, job, seconds):
+        pass
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture
+def engine_with(tmp_path):
+    made = []
+
+    def make(supply):
+        engine = ParslEngine(machine(), tmp_path, run_toy, run_id="t")
+        engine._supply = supply
+        made.append(engine)
+        return engine
+
+    yield make
+    for engine in made:
+        engine.close(cancel=True)
+
+
+def test_a_training_goes_on_in_the_next_block(engine_with, tmp_path):
+    supply = BlocksThatEnd(tmp_path, 3, expected=True)
+    assert engine_with(supply).submit(Task("train", "k", "train", {})).result(timeout=60).key == "k"
+    assert len(supply.sent) == 4
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("train", False), ("explore", True)])
+def test_other_losses_are_reported(engine_with, tmp_path, kind, expected):
+    """A block that was lost before its time, and a task that would have to begin again."""
+    supply = BlocksThatEnd(tmp_path, 1, expected=expected)
+    error = engine_with(supply).submit(Task(kind, "k", "train", {})).exception(timeout=60)
+    assert type(error) is WorkerLostError
+    assert len(supply.sent) == 1
+
+
+def test_even_a_training_is_cut_only_so_often(engine_with, tmp_path, monkeypatch):
+    monkeypatch.setattr("clusterflow.execution.parsl_engine.MAX_CUTS", 2)
+    supply = BlocksThatEnd(tmp_path, 9, expected=True)
+    assert type(engine_with(supply).submit(Task("train", "k", "train", {})).exception(timeout=60)) is WorkerLostError
+    assert len(supply.sent) == 3
+
+
+def test_a_training_between_two_blocks_ends_with_the_engine(engine_with, tmp_path, monkeypatch):
+    supply = BlocksThatEnd(tmp_path, 1, expected=True)
+    engine = engine_with(supply)
+    future = engine.submit(Task("train", "k", "train", {}))
+    monkeypatch.setattr(supply, "claim", lambda job: "wait")
+    until(lambda: engine._queue)
+    engine.close(cancel=True)
+    assert isinstance(future.exception(timeout=0), ExecutionError)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -151,3 +152,97 @@ def test_marked_finds_by_environment_and_end_marked_ends(tmp_path):
 @pytest.mark.parametrize("pid", [2**22 + 5, 0])
 def test_no_such_process(pid):
     assert supervise.start_ticks(pid) == ""
+
+
+PARENT = (  # a command that starts two workers and then waits, whatever becomes of them
+    "import subprocess, sys, time\n"
+    "w = [subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']) for _ in range(2)]\n"
+    "open(sys.argv[1], 'w').write(' '.join(str(p.pid) for p in w))\n"
+    "time.sleep(300)\n"
+)
+
+
+@pytest.fixture
+def impatient(tmp_path):
+    """A supervised command with two workers; its supervisor looks often and loses patience soon."""
+    data = json.loads(spec(tmp_path, os.getpid()).read_text())
+    del data["driver"]  # as on another computer
+    (tmp_path / "x.json").write_text(json.dumps({**data, "lost_after": 2.0}))
+    code = Path(supervise.__file__).read_text().replace("CHECK = 4.0", "CHECK = 0.2")
+    (tmp_path / "quick.py").write_text(code)
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "pids")]
+    words = [sys.executable, "-I", "-S", str(tmp_path / "quick.py"), "watch", str(tmp_path / "x.json"), "--"]
+    supervisor = subprocess.Popen([*words, *command])
+    pids = [int(p) for p in until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().split())]
+    yield supervisor, pids
+    supervisor.kill()
+    supervisor.wait()
+
+
+def marker(folder, pid, name="task-a.json", node=None):
+    path = folder / name
+    told = {"pid": pid, "start": supervise.start_ticks(pid), "node": node or os.uname().nodename}
+    path.write_text(json.dumps(told))
+    return path
+
+
+def test_a_worker_that_died_with_its_task_is_noticed(impatient, tmp_path):
+    supervisor, (first, second) = impatient
+    marker(tmp_path, first)
+    os.kill(first, signal.SIGKILL)
+    supervisor.wait(timeout=20)
+    assert (
+        json.loads((tmp_path / "status.json").read_text())["why"] == "a worker died with its task, and nobody noticed"
+    )
+    assert not alive(second)
+
+
+def test_a_worker_whose_death_was_reported_is_no_trouble(impatient, tmp_path):
+    supervisor, (first, _) = impatient
+    path = marker(tmp_path, first)
+    marker(tmp_path, first, "task-b.json", node="another")  # that node's supervisor looks after it
+    os.kill(first, signal.SIGKILL)
+    path.unlink()  # by the driver, when it had heard of it
+    time.sleep(4.0)
+    assert supervisor.poll() is None
+
+
+def test_all_workers_gone_is_noticed(impatient, tmp_path):
+    supervisor, pids = impatient
+    time.sleep(1.0)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    supervisor.wait(timeout=20)
+    assert json.loads((tmp_path / "status.json").read_text())["why"] == "all its worker processes are gone"
+
+
+def test_a_task_is_ended_on_request(impatient, tmp_path):
+    supervisor, (first, second) = impatient
+    path = marker(tmp_path, first)
+    path.rename(f"{path}.end")
+    until(lambda: not alive(first))
+    until(lambda: not list(tmp_path.glob("task-*")))
+    time.sleep(3.0)
+    assert alive(second)
+    assert supervisor.poll() is None
+
+
+def test_environment_of_a_job(tmp_path):
+    """Scheduler's variables away, GPUs as given, the node's name in the names of files."""
+    for given, expected in (("2,3", "2,3"), ("", "0,1")):
+        out = tmp_path / "out"
+        path = tmp_path / "e.json"
+        log, status = str(tmp_path / "log-{node}"), str(tmp_path / "status-{node}.json")
+        data = {"log": log, "environment": {"X": "1"}, "status": status, "without": ["SLURM_"], "gpus": 2}
+        path.write_text(json.dumps(data))
+        env = {**os.environ, "SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "CUDA_VISIBLE_DEVICES": given}
+        script = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+        words = [sys.executable, "-I", "-S", supervise.__file__, "watch", str(path), "--"]
+        subprocess.run([*words, sys.executable, "-c", script, str(out)], env=env, timeout=30, check=True)
+        seen = json.loads(out.read_text())
+        assert seen[supervise.GPUS] == expected
+        assert seen["X"] == "1"
+        assert float(seen[supervise.BEGAN]) <= time.time()
+        assert not [name for name in seen if name.startswith("SLURM_")]
+        assert (tmp_path / f"status-{os.uname().nodename}.3.json").exists()
+        assert (tmp_path / f"log-{os.uname().nodename}.3").exists()

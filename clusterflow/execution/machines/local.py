@@ -1,29 +1,22 @@
-"""Machine files: where tasks run, and how much of the machine each lane may use.
+"""The computer on which the driver itself runs.
 
-A lane is a kind of work: ``md`` (dynamics), ``label`` (reference calculations), ``train`` and ``local`` (scoring,
-selection, evaluation). The lanes of a machine share its cores: a lane's ``workers`` says how many of its tasks may run
-at once at most, and no task starts before its cores are free.
-
-The default machine is "local", which fits the computer it finds. ``hpc/local.yaml`` is the same with comments.
+The lanes share its cores: a lane's ``workers`` says how many of its tasks may run at once at most, and no task starts
+before its cores are free. ``hpc/local.yaml`` is the default with comments.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from clusterflow.config.load import load_model
 from clusterflow.config.section import Section
 from clusterflow.errors import ConfigError
-
-LANES: Final = ("md", "label", "train", "local")
+from clusterflow.execution.machines.lanes import LANES, Count, ResolvedLane
 
 Auto: TypeAlias = Literal["auto"]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
 class Lane(Section):
@@ -132,54 +125,6 @@ class LocalMachine(Section):
             if chosen:
                 workers = min(workers, len(chosen))
         return ResolvedLane(name=name, workers=workers, cores_per_worker=lane.cores_per_worker, gpus=tuple(chosen))
-
-
-class ResolvedLane(Section):
-    """A lane in numbers. ``gpus`` are names for CUDA_VISIBLE_DEVICES."""
-
-    name: str
-    workers: int
-    cores_per_worker: int
-    gpus: tuple[str, ...] = ()
-
-
-Machine: TypeAlias = LocalMachine
-"""Any machine. One kind so far; each further one is a class with its own ``kind`` and joins a union here."""
-
-
-def default_machine() -> Machine:
-    """The machine "local": this computer, all of it."""
-    return LocalMachine()
-
-
-def load_machine(name: str | Path) -> Machine:
-    """The machine of that name ("local"), or of a machine file.
-
-    Raises
-    ------
-    ConfigError
-        No such name or file, or the file is not valid: with line, what is allowed, and "did you mean".
-    """
-    text = str(name)
-    if text == "local":
-        return default_machine()
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
-        close = difflib.get_close_matches(text, ["local"], n=1)
-        raise ConfigError(
-            f"There is no machine called '{text}'.",
-            where="machine",
-            todo=(f"Did you mean '{close[0]}'? " if close else "")
-            + "Write `local` for this computer, or the path of a machine file (*.yaml).",
-        )
-    try:
-        return load_model(path, LocalMachine)
-    except ConfigError as error:
-        raise ConfigError(
-            error.what,
-            where=error.where,
-            todo="Correct the machine file (hpc/local.yaml is one with comments), or write `machine: local`.",
-        ) from None
 
 
 def available_cores() -> int:

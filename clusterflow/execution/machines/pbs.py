@@ -1,0 +1,46 @@
+"""Machine files of kind pbs: PBS Pro and OpenPBS. ``hpc/pbs.yaml`` is one with comments."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from clusterflow.config.section import Section
+from clusterflow.execution.machines.batch import BatchLane, BatchMachine, lane_or_name
+from clusterflow.execution.machines.words import Word
+
+
+class PBSLane(BatchLane):
+    """A lane whose blocks are jobs of PBS."""
+
+    nodes: Literal[1] = 1
+    """PBS has no launcher of its own that would start workers on further nodes: take more blocks instead."""
+    queue: Word | None = None
+    """Not given: the cluster's default."""
+    account: Word | None = None
+    """Account (``-A``)."""
+    project: Word | None = None
+    """Project (``-P``)."""
+    place: Word | None = None
+    """As in ``-l place=…``, e.g. excl."""
+
+
+class PBSLanes(Section):
+    """The four lanes; a lane may name another whose blocks it shares (``train: md``)."""
+
+    md: lane_or_name(PBSLane)  # type: ignore[valid-type]
+    """Dynamics with the potential."""
+    label: lane_or_name(PBSLane)  # type: ignore[valid-type]
+    """Reference calculations."""
+    train: lane_or_name(PBSLane) = "md"  # type: ignore[valid-type]
+    """Training of the potential."""
+    local: lane_or_name(PBSLane) = "label"  # type: ignore[valid-type]
+    """Scoring, selection, extraction and evaluation."""
+
+
+class PBSMachine(BatchMachine):
+    """A cluster with PBS Pro or OpenPBS."""
+
+    kind: Literal["pbs"]
+    """Which kind of machine this file describes."""
+    lanes: PBSLanes
+    """What each kind of work asks for."""

@@ -1,0 +1,89 @@
+"""`clusterflow plan`: shows everything, submits nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from clusterflow.campaign.budget import PRESETS, stage_costs
+from clusterflow.campaign.forecast import Forecast
+from clusterflow.cli.main import app
+from clusterflow.config.load import load_campaign
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+
+
+def plan(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def no_submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of the schedulers that leave a trace when they are called."""
+    trace = tmp_path / "called"
+    for name in ("sbatch", "squeue", "qsub", "qstat", "qselect"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {trace}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return trace
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs"])
+def test_scripts_costs_and_fragments_of_a_cluster(no_submissions: Path, kind: str) -> None:
+    code, said = plan(QUICKSTART, "--machine", ROOT / "hpc" / f"{kind}.yaml")
+    assert code == 0, said
+    assert f"a cluster with {kind}" in said
+    assert "nothing is submitted" in said
+    assert "C6H6O13Zn4" in said  # a first fragment
+    for stage in ("labels", "dynamics", "training", "the rest", "sum"):
+        assert f"\n{stage}" in said
+    assert said.count("#!/bin/bash -l") == 2
+    script = "#SBATCH --gres=gpu:4" if kind == "slurm" else "#PBS -l select=1:ncpus=16:ngpus=4"
+    assert script in said
+    assert "cf:quickstart:1" in said or kind == "pbs"
+    assert not no_submissions.exists()
+
+
+def test_this_computer(no_submissions: Path) -> None:
+    code, said = plan(QUICKSTART)
+    assert code == 0, said
+    assert "this computer" in said
+    assert "#!/bin/bash" not in said
+    assert not no_submissions.exists()
+
+
+def test_ranks_that_do_not_fit_are_refused() -> None:
+    code, said = plan(ROOT / "configs" / "uio66_defects.yaml", "--machine", ROOT / "hpc" / "slurm.yaml")
+    assert code == 2
+    assert "Set workers_per_node to 4 there" in said
+
+
+def test_costs_grow_with_what_they_are_made_of() -> None:
+    config = load_campaign(QUICKSTART)
+    row = ("crystal", 100, "node", 2, "core", "fragment", 20, 0, 0, "·")
+
+    def told(**changes: object) -> Forecast:
+        values = {
+            "level_of_theory": "x", "fragments": (row,), "labels_start": 24, "labels_test": 8,
+            "labels_per_iteration": 12, "labels_confirming": 0, "labels_total": 48, "walkers": 6, "md_steps": 3600,
+            "label_core_seconds": 900.0,
+        }  # fmt: skip
+        return Forecast(**{**values, **changes})  # type: ignore[arg-type]
+
+    costs = {c.stage: c for c in stage_costs(config, told())}
+    call, epoch = PRESETS["small"]
+    assert costs["dynamics"].core_seconds == pytest.approx(3600 * 100 * call)
+    epochs = [config.train.intermediate.max_epochs or 300] * config.stop.iterations
+    epochs.append(config.train.final.max_epochs or 300)
+    frames = [16 + 12 * i for i in range(config.stop.iterations + 1)]
+    expected = sum(n * e for n, e in zip(frames, epochs, strict=True)) * 20 * epoch
+    assert costs["training"].core_seconds == pytest.approx(expected)
+    assert costs["labels"].core_seconds == 900.0
+    unknown = stage_costs(config, told(label_core_seconds=None))[0]
+    assert unknown.core_seconds is None
+    assert "no model for this level" in unknown.basis
