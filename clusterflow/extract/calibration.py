@@ -4,19 +4,21 @@ The force error of an atom in a fragment is not known before its parent is compu
 (`clusterflow.extract.indicators`). Where a sample of fragments has been confirmed, by labels of larger fragments or of
 the parent, a log-linear model is fitted to what was seen,
 
-    ln(e + f) = b0 + sum_i b_i x_i + u(environment),
+    ln(e + f) = b0 + sum_i b_i x_i + u(environment) + w(environment) (x_1 - c),
 
-with e the error of an atom in eV/Å, x its indicators, u a shrunken offset per kind of environment and f a floor below
-which nobody cares. The fit is a ridge regression towards a prior, so that it is defined from the first confirmation on.
+with e the error of an atom in eV/Å, x its indicators, u and w a shrunken offset and slope per kind of environment, c
+the mean of x_1, and f a floor below which nobody cares. The slopes are for atoms that no size of fragment gets quite
+right, while the potential sees no difference any more. The fit is a ridge regression towards a prior, so that it is
+defined from the first confirmation on.
+
 It estimates; it does not bound. The bound multiplies e + f by a factor: the ⌈(n + 1)(1 − α)⌉-th smallest of the largest
 residuals per fragment, each fragment judged by the model fitted without it. Atoms that are not required but would join
 the core get a bound that is `JOINING` times wider, and their residuals count that much less: there are many of them,
 and the luckiest estimate of many is the most wrong. This is the jackknife with the rank of conformal prediction. For
 exchangeable fragments and a fit that hardly changes when one is left out, all core atoms of a new fragment stay below
-their bounds at once with confidence 1 − α. Without the second condition nothing is guaranteed
-(Barber et al., Ann. Stat. 49, 486 (2021), doi:10.1214/20-AOS1965). In simulations with this model and this way of
-choosing fragments the coverage was 0.96 for a nominal 0.95, and 0.92 when the potential had become four times better
-after the calibration. An environment of which nothing has been confirmed has no bound.
+their bounds at once with confidence 1 − α. Without the second condition nothing is guaranteed (Barber et al., Ann.
+Stat. 49, 486 (2021), doi:10.1214/20-AOS1965); tests/extract/test_calibration.py checks the coverage in simulations. An
+environment of which nothing has been confirmed has no bound.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ FLOOR = 0.01
 JOINING = 2.0
 """How much wider the bound of an atom is that a fragment was not cut for: a choice, which trades a larger core against
 a tighter bound of the required atoms."""
+OFFSET, SLOPE = 0.5, 0.3
+"""How far ln(error) of an environment, and its slope in the first indicator, may easily be from those of the others."""
 NOISE = 0.7
 """Scatter of ln(error) around the model that the ridge assumes: a factor of two."""
 
@@ -66,15 +70,18 @@ class Confirmation:
 class ErrorModel:
     """A calibrated estimate of force errors, with its bound.
 
-    ``coefficients`` (1 + m,) intercept first; ``offsets`` per environment; ``factor``: the bound of a required atom
-    over its estimate (of e + floor), infinite while there are too few confirmations for ``confidence``; ``attained``:
-    the confidence that the largest residual seen would give; ``n``: confirmed fragments; ``scatter``: standard
-    deviation of the residuals of ln(e + floor), left out one fragment at a time.
+    ``coefficients`` (1 + m,) intercept first; ``offsets`` and ``slopes`` (in the first indicator, from ``centre`` on)
+    per environment; ``factor``: the bound of a required atom over its estimate (of e + floor), infinite while there are
+    too few confirmations for ``confidence``; ``attained``: the confidence that the largest residual seen would give;
+    ``n``: confirmed fragments; ``scatter``: standard deviation of the residuals of ln(e + floor), left out one fragment
+    at a time.
     """
 
     columns: tuple[Indicator, ...]
     coefficients: FloatArray
     offsets: Mapping[str, float]
+    slopes: Mapping[str, float]
+    centre: float
     factor: float
     confidence: float
     n: int
@@ -107,7 +114,8 @@ class ErrorModel:
                 todo="Calibrate again with the indicators in use.",
             )
         offset = np.array([self.offsets.get(e, 0.0) for e in environments])
-        return np.asarray(self.coefficients[0] + x @ self.coefficients[1:] + offset)
+        slope = np.array([self.slopes.get(e, 0.0) for e in environments])
+        return np.asarray(self.coefficients[0] + x @ self.coefficients[1:] + offset + slope * (x[:, 0] - self.centre))
 
     def to_json(self) -> dict[str, Any]:
         """JSON data from which `from_json` makes an equal model (infinity as null)."""
@@ -115,6 +123,8 @@ class ErrorModel:
             "columns": [[c.name, c.prior, c.spread] for c in self.columns],
             "coefficients": [float(c) for c in self.coefficients],
             "offsets": dict(sorted(self.offsets.items())),
+            "slopes": dict(sorted(self.slopes.items())),
+            "centre": self.centre,
             "factor": self.factor if math.isfinite(self.factor) else None,
             "confidence": self.confidence,
             "n": self.n,
@@ -129,6 +139,8 @@ class ErrorModel:
             columns=tuple(Indicator(str(n), float(p), float(s)) for n, p, s in data["columns"]),
             coefficients=np.array(data["coefficients"], dtype=np.float64),
             offsets={str(k): float(v) for k, v in data["offsets"].items()},
+            slopes={str(k): float(v) for k, v in data["slopes"].items()},
+            centre=float(data["centre"]),
             factor=math.inf if data["factor"] is None else float(data["factor"]),
             confidence=float(data["confidence"]),
             n=int(data["n"]),
@@ -166,13 +178,15 @@ def calibrate(
         _check(c, len(columns))
     names = sorted({e for c in confirmations for e in c.environments})
     place = {name: k for k, name in enumerate(names)}
-    rows = [_design(c, len(columns), place) for c in confirmations]
+    centre = float(np.concatenate([c.indicators[:, 0] for c in confirmations]).mean()) if confirmations else 0.0
+    rows = [_design(c, len(columns), place, centre) for c in confirmations]
     values = [np.log(c.errors + floor) for c in confirmations]
-    centre = np.concatenate(([0.0], [c.prior for c in columns], np.zeros(len(names))))
-    spread = np.concatenate(([1.0], [c.spread for c in columns], np.full(len(names), 0.5)))
+    prior = np.concatenate(([0.0], [c.prior for c in columns], np.zeros(2 * len(names))))
+    own = (np.full(len(names), OFFSET), np.full(len(names), SLOPE))
+    spread = np.concatenate(([1.0], [c.spread for c in columns], *own))
 
     gram = np.diag(1.0 / spread**2)
-    moment = centre / spread**2
+    moment = prior / spread**2
     parts = []
     for x, y in zip(rows, values, strict=True):
         # Atoms of one fragment share their error in part: k of them count as √k independent ones.
@@ -193,6 +207,8 @@ def calibrate(
         columns=tuple(columns),
         coefficients=beta[:first],
         offsets={name: float(beta[first + k]) for name, k in place.items()},
+        slopes={name: float(beta[first + len(place) + k]) for name, k in place.items()},
+        centre=centre,
         factor=math.exp(conformal_quantile([*worst, *([math.inf] * unconfirmed)], confidence)),
         confidence=confidence,
         n=len(confirmations),
@@ -237,11 +253,13 @@ def conformal_quantile(scores: Sequence[float], confidence: float) -> float:
     return float(np.sort(np.asarray(scores, dtype=np.float64))[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def _design(c: Confirmation, m: int, place: Mapping[str, int]) -> FloatArray:
-    x = np.zeros((len(c.errors), 1 + m + len(place)))
+def _design(c: Confirmation, m: int, place: Mapping[str, int], centre: float) -> FloatArray:
+    x = np.zeros((len(c.errors), 1 + m + 2 * len(place)))
     x[:, 0] = 1.0
     x[:, 1 : 1 + m] = c.indicators
-    x[np.arange(len(c.errors)), [1 + m + place[e] for e in c.environments]] = 1.0
+    atoms, kinds = np.arange(len(c.errors)), np.array([place[e] for e in c.environments])
+    x[atoms, 1 + m + kinds] = 1.0
+    x[atoms, 1 + m + len(place) + kinds] = c.indicators[:, 0] - centre
     return x
 
 

@@ -98,6 +98,25 @@ def test_a_bound_needs_enough_confirmations(n: int, finite: bool):
     assert np.isfinite(model.estimate(np.zeros((2, 2)), ["C(C)", "never seen"])).all()
 
 
+def test_what_no_indicator_brings_down_is_estimated_where_it_stays():
+    """Errors of one environment follow the indicator, those of the other stay at 50 meV/Å."""
+    rng = np.random.default_rng(10)
+
+    def plateau(n: int) -> list[Confirmation]:
+        made = []
+        for c in confirmations(n, rng, scatter=0.2):
+            stays = np.array([e == "O(Zr)" for e in c.environments])
+            made.append(replace(c, errors=np.where(stays, 0.05 * np.exp(0.2 * rng.normal(size=len(stays))), c.errors)))
+        return made
+
+    model = calibrate(COLUMNS, plateau(60), tolerance=0.1, confidence=0.9)
+    x = np.array([[-3.0, 0.0], [0.0, 0.0]])
+    assert model.estimate(x, ["O(Zr)"] * 2) == pytest.approx([0.05, 0.05], rel=0.4)
+    follows = model.estimate(x, ["C(C)"] * 2)
+    assert follows[1] > 8 * follows[0]
+    assert coverage(model, plateau(300)) > 0.85
+
+
 def test_without_confirmations_the_prior_speaks():
     model = calibrate(COLUMNS, (), tolerance=0.1)
     x = np.array([[np.log(0.3), 5.0]])

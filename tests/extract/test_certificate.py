@@ -84,7 +84,7 @@ def model_for(tolerance: float, *, factor: float, potential: bool = False) -> Er
     atoms = read_frames(MOF5)[0]
     seen = dict.fromkeys(environments(bond_graph(atoms), atoms.numbers), 0.0)
     prior = calibrate(indicator_columns(potential=potential), (), tolerance=tolerance)
-    return replace(prior, factor=factor, n=40, offsets=seen)
+    return replace(prior, factor=factor, n=40, offsets=seen, slopes=seen)
 
 
 def site(atoms: Atoms, index: int) -> list[Site]:
