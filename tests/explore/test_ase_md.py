@@ -18,7 +18,7 @@ from clusterflow.testing.analytic_potentials import (
 )
 from clusterflow.units import BOLTZMANN_EV, GPA
 
-LOOSE = BlowUpLimits(min_distance_factor=0.0, max_temperature_factor=1e6, volume_ratio=(1e-3, 1e3))
+LOOSE = BlowUpLimits(keep_bonds=False, min_distance_factor=0.0, max_temperature_factor=1e6, volume_ratio=(1e-3, 1e3))
 
 
 def test_equipartition_in_an_einstein_crystal(tmp_path):

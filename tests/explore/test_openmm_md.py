@@ -19,6 +19,7 @@ from clusterflow.testing.analytic_potentials import AnalyticPotential, EinsteinC
 from clusterflow.units import BOLTZMANN_EV, GPA
 
 LOOSE = BlowUpLimits(
+    keep_bonds=False,
     min_distance_factor=0.0,
     max_temperature_factor=1e6,
     max_force=1e6,
@@ -250,7 +251,8 @@ HOT = BlowUpLimits(max_temperature_factor=1e6, energy_jump=1e6)  # not what ends
     ids=["attraction", "heat", "force", "jump", "collapse", "expansion"],
 )
 def test_blow_ups_stop_at_a_sane_frame(explorer, potential, text, tmp_path):
-    limits = explorer.limits
+    limits = replace(explorer.limits, keep_bonds=False)  # what the graph takes for bonds in a gas
+    explorer = replace(explorer, limits=limits)
     if explorer.pressure_GPa is not None:  # an ideal gas: only the volume matters here
         explorer = replace(explorer, limits=replace(limits, min_distance_factor=0.0))
     if isinstance(potential, Hill | Jump):
@@ -313,3 +315,12 @@ def test_bad_starts(tmp_path):
     close.positions[3] = close.positions[2] + [0, 0, 0.1]
     with pytest.raises(ExploreError, match=r"C2 and C3 are 0\.100"):
         LONG.explore(close, AnalyticPotential(), seed=1, workdir=tmp_path)
+
+
+def test_a_torn_bond_ends_the_walk_unless_bonds_are_free(tmp_path):
+    gas = replace(LONG, pressure_GPa=-5.0, barostat_interval=1, limits=BlowUpLimits(min_distance_factor=0.0))
+    walk = gas.explore(GAS, AnalyticPotential(), seed=1, workdir=tmp_path / "kept")
+    assert "the bond C" in walk.stop_reason
+    assert "has broken" in walk.stop_reason
+    free = replace(gas, limits=replace(gas.limits, keep_bonds=False))
+    assert free.explore(GAS, AnalyticPotential(), seed=1, workdir=tmp_path / "free").steps_done > walk.steps_done
