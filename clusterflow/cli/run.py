@@ -123,26 +123,29 @@ def run_campaign(
         finally:
             runner.close(cancel=not finished or loop.in_flight > 0)
         _write_outputs(session)
+        again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
         if paused:
             tell("paused", paused)
-            again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
-            Console(file=sys.stderr).print(
-                f"paused: {paused}\n  where: {session.folder.root}\n"
-                f"  next:  `{program()} status {session.folder.root}` names the logs. Mend the cause, then `{again}` "
-                "goes on (with --retry-failed it also tries the failed ones again); `failures:` sets the limit",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            _say_paused(session, paused, again)
             return STOPPED
         if not finished:
-            again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
             console.print(f"stopped by {stop.name}; `{again}` resumes", markup=False, soft_wrap=True)
             tell("stopped", stop.name)
             return STOPPED
         code = _finish(session, plan, console)
         tell("failed" if plan.failed else "finished", plan.failed or plan.finished)
         return code
+
+
+def _say_paused(session: Session, reason: str, again: str) -> None:
+    Console(file=sys.stderr).print(
+        f"paused: {reason}\n  where: {session.folder.root}\n"
+        f"  next:  `{program()} status {session.folder.root}` names the logs. Mend the cause, then `{again}` "
+        "goes on (with --retry-failed it also tries the failed ones again); `failures:` sets the limit",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _write_outputs(session: Session) -> None:

@@ -219,11 +219,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 
     potential = _potential(payload["model"], place)
     density = _density(payload["mixture"], potential, place)
-    frames: list[Atoms] = []
-    for key in payload["walkers"]:
-        walked = read_optional_frames(place.result("explore", key) / "trajectory.extxyz")
-        frames += walked if payload["pool"] == "all" else walked[-1:]
-    frames = list({content_hash(a): a for a in frames}.values())
+    frames = _walked(payload["walkers"], payload["pool"], place)
     features = [potential.features(a) for a in frames]
     scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
     rng = np.random.default_rng(payload["seed"])
@@ -280,19 +276,35 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         novelty=flat,
         selected=selected,
     )
-    finite = flat[np.isfinite(flat)]
-    excess = flat - np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
+    known_up_to = np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
         "fragments": describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated)),
-        "novelty": {
-            "max": None if finite.size < flat.size else float(flat.max()),
-            "excess": None if finite.size < flat.size else float(excess.max()),
-            "median": float(np.median(finite)) if finite.size else None,
-            "never_seen": int(flat.size - finite.size),
-        },
+        "novelty": _novelty_found(flat, known_up_to),
         "n_frames": len(frames),
         "refused": refused[:50],
         **({"error_model": rule.error_model.to_json()} if certifying else {}),
+    }
+
+
+def _walked(walkers: Sequence[str], pool: str, place: Workplace) -> list[Atoms]:
+    """The different frames of some walks: all, or the last of each."""
+    frames: list[Atoms] = []
+    for key in walkers:
+        walked = read_optional_frames(place.result("explore", key) / "trajectory.extxyz")
+        frames += walked if pool == "all" else walked[-1:]
+    return list({content_hash(a): a for a in frames}.values())
+
+
+def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, Any]:
+    """Largest novelty in nats, as it is and above what the training atoms of the element reach (None with elements that
+    were never seen), its median, and how many atoms are of such elements."""
+    finite = novelty[np.isfinite(novelty)]
+    seen_all = finite.size == novelty.size
+    return {
+        "max": float(novelty.max()) if seen_all else None,
+        "excess": float((novelty - known_up_to).max()) if seen_all else None,
+        "median": float(np.median(finite)) if finite.size else None,
+        "never_seen": int(novelty.size - finite.size),
     }
 
 

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.spacegroup import crystal
 
-from clusterflow.core.data import FloatArray
+from clusterflow.core.data import FloatArray, IntArray
 
 
 def hkust1() -> Atoms:
@@ -233,3 +233,16 @@ def _crystal(
         onduplicates="keep",
     )
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def moved(atoms: Atoms, rng: np.random.Generator) -> tuple[Atoms, IntArray]:
+    """The same crystal with its atoms in another order and in other images, rotated; and the order: atom k of it is
+    atom ``order[k]`` of the given one."""
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    rotation *= np.sign(np.linalg.det(rotation))
+    order = rng.permutation(len(atoms))
+    other = atoms[order]
+    other.positions += rng.integers(-2, 3, size=(len(atoms), 3)) @ atoms.cell.array
+    other.set_cell(atoms.cell.array @ rotation)
+    other.positions = other.positions @ rotation
+    return other, order

@@ -28,6 +28,7 @@ from clusterflow.physics.bonds import BondGraph, bond_graph
 from clusterflow.physics.building_blocks import find_blocks
 from clusterflow.selection.duplicates import same_fragment
 from clusterflow.structures.perturbation import perturb
+from clusterflow.testing.structures import moved
 
 TESTS = Path(__file__).parents[1]
 SHIPPED = TESTS.parent / "configs" / "structures"
@@ -292,14 +293,8 @@ def test_fragments_do_not_depend_on_orientation_order_or_images(name: str, block
     index = int(find_blocks(atoms).members(_first(atoms, block))[0])
     rule = BuildingBlockRule(int(mantle[0]) if mantle.endswith("shells") else mantle)
     reference = rule.extract(atoms, [Site("f", index)])
-    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    rotation *= np.sign(np.linalg.det(rotation))
-    order = rng.permutation(len(atoms))
-    moved = atoms[order]
-    moved.positions += rng.integers(-2, 3, size=(len(atoms), 3)) @ atoms.cell.array
-    moved.set_cell(atoms.cell.array @ rotation)
-    moved.positions = moved.positions @ rotation
-    changed = rule.extract(moved, [Site("g", int(np.flatnonzero(order == index)[0]))])
+    other, order = moved(atoms, rng)
+    changed = rule.extract(other, [Site("g", int(np.flatnonzero(order == index)[0]))])
     assert same_fragment(reference, changed, tolerance=1e-6)
     larger = rule.extract(atoms * (2, 1, 1), [Site("h", index)])
     assert same_fragment(reference, larger, tolerance=1e-6)

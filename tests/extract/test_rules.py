@@ -25,6 +25,7 @@ from clusterflow.physics.building_blocks import find_blocks
 from clusterflow.selection.duplicates import fingerprint, same_fragment
 from clusterflow.structures.defects import missing_linker
 from clusterflow.structures.perturbation import perturb
+from clusterflow.testing.structures import moved
 
 STRUCTURES = Path(__file__).parents[2] / "configs" / "structures"
 QUICK = {"node": "none", "linker": "anchors"}
@@ -226,14 +227,8 @@ def test_fragments_do_not_depend_on_orientation_order_or_images(seed: int, mantl
     rule = BuildingBlockRule(mantle)
     reference = rule.extract(atoms, [Site("f", index)])
 
-    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    rotation *= np.sign(np.linalg.det(rotation))
-    order = rng.permutation(len(atoms))
-    moved = atoms[order]
-    moved.positions += rng.integers(-2, 3, size=(len(atoms), 3)) @ atoms.cell.array
-    moved.set_cell(atoms.cell.array @ rotation)
-    moved.positions = moved.positions @ rotation
-    changed = rule.extract(moved, [Site("f", int(np.flatnonzero(order == index)[0]))])
+    other, order = moved(atoms, rng)
+    changed = rule.extract(other, [Site("f", int(np.flatnonzero(order == index)[0]))])
     assert same_fragment(reference, changed, tolerance=1e-6)
     assert sorted(order[changed.parent[changed.core]]) == sorted(reference.parent[reference.core])
     assert changed.kind == reference.kind

@@ -21,6 +21,7 @@ from clusterflow.extract.termination import Caps
 from clusterflow.physics.bonds import bond_graph
 from clusterflow.selection.duplicates import same_fragment
 from clusterflow.structures.perturbation import perturb
+from clusterflow.testing.structures import moved
 
 QUARTZ = crystal(
     ["Si", "O"],
@@ -76,14 +77,8 @@ def test_orientation_order_and_cell_do_not_matter(seed: int) -> None:
     atoms = perturb(QUARTZ, displacement=0.05, strain=0.02, rng=rng)
     rule = SphericalCut(4.5)
     first = rule.extract(atoms, [Site("f", 2)])
-    order = rng.permutation(len(atoms))
-    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    rotation *= np.sign(np.linalg.det(rotation))
-    moved = atoms[order]
-    moved.positions += rng.integers(-2, 3, size=(len(atoms), 3)) @ atoms.cell.array
-    moved.set_cell(atoms.cell.array @ rotation)
-    moved.positions = moved.positions @ rotation
-    assert same_fragment(first, rule.extract(moved, [Site("g", int(np.flatnonzero(order == 2)[0]))]), tolerance=1e-6)
+    other, order = moved(atoms, rng)
+    assert same_fragment(first, rule.extract(other, [Site("g", int(np.flatnonzero(order == 2)[0]))]), tolerance=1e-6)
     assert same_fragment(first, rule.extract(atoms * (2, 1, 2), [Site("h", 2)]), tolerance=1e-6)
 
 
