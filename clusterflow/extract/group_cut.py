@@ -1,7 +1,7 @@
 """Finite reference pieces of a frame in groups, and the fragments that whole groups of them make.
 
 Both are closed alike: a metal keeps all that it is bonded to, cut bonds get hydrogen, and donors that lost their metal
-are protonated until the piece is neutral, as in `clusterflow.extract.fragment`.
+are protonated until the piece is neutral, azolates always, as in `clusterflow.extract.fragment`.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def cut_groups(
 
     Every cut bond to a non-metal gets a hydrogen along it, at a length by kind of cap (``caps``). A ligand without any
     metal gets one where valences ask for it, along the shortest of its old bonds (carboxylate: one of two oxygens).
-    Further donors are protonated by `choose_protons` until the fragment is neutral; where it would be positive, protons
-    of the piece are left out, those closest to the site first. The geometry is not relaxed.
+    Further donors are protonated by `choose_protons` until the fragment is neutral, azolates whatever its charge; where
+    it would be positive without need, protons of the piece are left out, those closest to the site first. The geometry
+    is not relaxed.
 
     Raises
     ------
@@ -170,7 +171,11 @@ def _saturated(piece: GroupedPiece, inside: BoolArray, site: int, caps: Caps) ->
     given_up = is_metal(numbers)
     given_up[piece.protons] = True
     to_metal = given_up[graph.j[cut]]
-    lost = [Donor(int(graph.i[k]), positions[graph.j[k]] - positions[graph.i[k]]) for k in cut.tolist()]
+    azolate = numbers[graph.i[cut]] == 7  # a neutral nitrogen takes no proton in `choose_protons`
+    lost = [
+        Donor(int(graph.i[k]), positions[graph.j[k]] - positions[graph.i[k]], bool(n))
+        for k, n in zip(cut.tolist(), (azolate & to_metal).tolist(), strict=True)
+    ]
     closed = [d for d, metal in zip(lost, to_metal.tolist(), strict=True) if not metal]
     donors = [d for d, metal in zip(lost, to_metal.tolist(), strict=True) if metal]
     for donor in piece.donors:
@@ -195,7 +200,7 @@ def _saturated(piece: GroupedPiece, inside: BoolArray, site: int, caps: Caps) ->
             raise unsaturated_error(found.atoms, dangling)
         closed.append(closing)
         donors = [d for d in donors if d.atom != closing.atom]
-    bare = tuple(Donor(int(place[d.atom]), d.bond) for d in donors)
+    bare = tuple(replace(d, atom=int(place[d.atom])) for d in donors)
     found = replace(found, donors=bare)
     chosen = choose_protons(found, np.array([reach[d.atom] for d in donors]))
     new = [(d.atom, hydrogen(d.bond, reach[int(members[d.atom])])) for d in chosen]
