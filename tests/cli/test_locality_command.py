@@ -120,8 +120,8 @@ def test_a_zif_is_assessed_and_parents_are_indices_of_the_crystal(
     assert done.exit_code == 0, done.stderr
     told = json.loads((tmp_path / "out" / "locality.json").read_text())
     site = told["sites"][0]
-    assert site["reference"] == "C17H22N10Zn"  # Zn(mIm)4 and the ring next to the site
-    assert {t["charge"] for t in site["trials"]} == {0}
+    assert site["reference"] == "C17H24N10Zn"  # Zn(HIm)4 and the ring next to the site
+    assert {t["charge"] for t in site["trials"]} == {0, 2}  # the ring alone; with its Zn(HIm)4
     assert site["trials"][0]["effective_norm"] < 0.1
     frame, written = read(ZIF8), read(tmp_path / "out" / "fragments.extxyz")
     parent = written.arrays["parent"]
