@@ -34,11 +34,11 @@ types: setup-dev  ## mypy, strict
 contracts: setup-dev  ## which layer may import which
 	$(BIN)/lint-imports
 
-tests-only: setup-dev  ## all tests
-	$(ONE_THREAD) $(BIN)/python -m pytest
+tests-only: setup-dev  ## all tests, file by file on two cores
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fast-tests: setup-dev  ## the tests that take seconds
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 format: setup-dev  ## let ruff repair what it can
 	$(BIN)/ruff check --fix .

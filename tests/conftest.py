@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -38,7 +39,10 @@ def _install() -> str:
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[Path]:
-    if why := _install():
+    with (Path(tempfile.gettempdir()) / "cf-slurm-install.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in two processes, and only one may install
+        why = _install()
+    if why:
         pytest.skip(why)
     folder = Path(tempfile.mkdtemp(prefix="cf-slurm-", dir="/tmp"))  # the user munge must get in: not below tmp_path
     folder.chmod(0o755)
