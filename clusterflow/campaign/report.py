@@ -11,28 +11,29 @@ import numpy as np
 
 from clusterflow import __version__
 from clusterflow.campaign.lag import model_lag
+from clusterflow.campaign.report_structures import explored, tested
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.timeline import running_periods, strips
-from clusterflow.core import keys
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import Metrics
-from clusterflow.evaluate.report.collect import feature_map, fragment_view, novelty_histograms, parity_of
+from clusterflow.evaluate.report.collect import feature_map, novelty_histograms, parity_of
 from clusterflow.evaluate.report.data import (
     CorrelationRow,
     Cost,
     FailureRow,
     FeatureMap,
-    FragmentView,
     LagRow,
     ModelResult,
     NoveltyHistograms,
     PotentialFiles,
     ReportData,
+    StructureView,
     TimingRow,
     WalkerRow,
 )
 from clusterflow.evaluate.report.render import render_report
+from clusterflow.evaluate.report.structure_views import structure_view
 from clusterflow.state.disk import storage_error
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import read_json, verify_folder
@@ -64,7 +65,8 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
     labels = [o for o in snapshot.outcomes.values() if o.kind == "label"]
     evaluated = _evaluated(snapshot)
     models, correlations = _models(folder, snapshot, evaluated)
-    novelty, maps = _novelty(folder, snapshot, evaluated)
+    structures = _tested(folder, evaluated[-1]) if evaluated else []
+    novelty, maps = _novelty(folder, snapshot, evaluated, structures)
     return ReportData(
         campaign=str(config.get("name", folder.root.name)),
         state=status.state,  # type: ignore[arg-type]
@@ -97,6 +99,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         feature_maps=tuple(maps),
         walkers=tuple(_walkers(snapshot)),
         fragments=tuple(_fragments(folder, snapshot)),
+        structures=tuple(structures),
         failures=tuple(
             FailureRow(stage=f["task"], item=f["key"][:12], what=f["reason"], where="", todo="")
             for f in status.failures
@@ -184,10 +187,21 @@ def _models(
     return models, rows
 
 
+def _tested(folder: CampaignFolder, evaluated: Mapping[str, Any]) -> list[StructureView]:
+    """Test frames with the errors of one model."""
+    place = _verified(folder, "evaluate", evaluated["evaluation"])
+    with np.load(place / "atoms.npz", allow_pickle=False) as arrays:
+        return tested(folder, _payload(folder, "evaluate", evaluated["evaluation"])["labels"], dict(arrays))
+
+
 def _novelty(
-    folder: CampaignFolder, snapshot: Snapshot, evaluated: list[Mapping[str, Any]]
+    folder: CampaignFolder,
+    snapshot: Snapshot,
+    evaluated: list[Mapping[str, Any]],
+    structures: list[StructureView],
 ) -> tuple[list[NoveltyHistograms], list[FeatureMap]]:
-    """Training density against what was explored with it, per iteration and element."""
+    """Training density against what was explored with it, per iteration and element. Frames of the last walks are added
+    to the ``structures`` that are drawn."""
     from ase.data import chemical_symbols
 
     histograms, maps = [], []
@@ -207,6 +221,10 @@ def _novelty(
         with np.load(_verified(folder, "acquire", pool) / "pool.npz", allow_pickle=False) as found:
             new = {k: found[k] for k in found.files}
         density = json.loads((fitted / "density.json").read_text(encoding="utf-8"))["mixtures"]
+        drawn = np.full((len(new["numbers"]), 2), -1)
+        if pool == list(pools.values())[-1]:
+            views, drawn = explored(folder.result("acquire", pool), new, len(structures))
+            structures += views
         for z in sorted(set(new["numbers"].tolist()) | set(train["numbers"].tolist())):
             element = chemical_symbols[int(z)]
             old, fresh = train["numbers"] == z, new["numbers"] == z
@@ -222,6 +240,8 @@ def _novelty(
                         new["features"][fresh & (new["selected"] > 0)],
                         components=len(mixture["weights"]) if mixture else None,
                         bic={int(k): float(v) for k, v in mixture.get("bic", {}).items()},
+                        explored_atoms=drawn[fresh],
+                        selected_atoms=drawn[fresh & (new["selected"] > 0)],
                     )
                 )
     return histograms, maps
@@ -274,7 +294,7 @@ def _walkers(snapshot: Snapshot) -> list[WalkerRow]:
     return sorted(rows, key=lambda r: (r.iteration, r.system, r.walker))
 
 
-def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[FragmentView]:
+def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[StructureView]:
     views = []
     for key, outcome in snapshot.outcomes.items():
         if outcome.kind not in ("start", "acquire") or outcome.status != "done":
@@ -282,13 +302,11 @@ def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[FragmentView]
         frames = read_optional_frames(folder.result(outcome.kind, key) / "fragments.extxyz")
         for atoms, told in zip(frames, outcome.summary["fragments"], strict=True):
             label = snapshot.outcomes.get(told["label_key"])
-            scored = keys.NOVELTY in atoms.arrays
             views.append(
-                fragment_view(
+                structure_view(
                     atoms,
                     status={None: "in work", "done": "labelled", "failed": "failed"}[label.status if label else None],
                     label_seconds=label.wall_time if label and label.status == "done" else None,
-                    novelty=float(np.max(atoms.arrays[keys.NOVELTY])) if scored else None,
                 )
             )
     return views[-_GALLERY:]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.core import keys
@@ -24,6 +24,7 @@ from clusterflow.evaluate.report.data import (
     TimingRow,
     WalkerRow,
 )
+from clusterflow.evaluate.report.structure_views import FORCE_ERROR, NOVELTY, structure_view
 
 
 def zinc_node(rings=True):
@@ -107,6 +108,7 @@ def example(iterations=3, fragments=9, seed=0):
             far = new[np.argsort(score[1])[-8:]]
             maps.append(
                 collect.feature_map(i, element, known, new, far, components=2,
+                                    selected_atoms=np.array([(3, k) for k in range(8)]),
                                     bic={k: 900 - 300 * min(k, 2) + 25 * k for k in range(1, 7)})
             )  # fmt: skip
         for element, rho in (("all", 0.58), ("C", 0.41), ("H", 0.22), ("O", 0.66), ("Zn", None)):
@@ -118,7 +120,14 @@ def example(iterations=3, fragments=9, seed=0):
         atoms = zinc_node(rings=i % 3 != 1) if i % 3 != 2 else molecule("C6H6")
         atoms.info.update({keys.ITERATION: i // 3, keys.FRAGMENT: f"{i:02d}c4f0a99b1e27d3"})
         status = "failed" if i == 4 else "labelled"
-        views.append(collect.fragment_view(atoms, status=status, label_seconds=22.5 + i, novelty=31.0 - i))
+        atoms.set_array(keys.NOVELTY, np.linspace(-20.0, 31.0 - i, len(atoms)))
+        views.append(structure_view(atoms, status=status, label_seconds=22.5 + i))
+    errors = [1000.0 * np.linalg.norm(p.forces - a.calc.results["forces"], axis=1)
+              for p, a in zip(predictions[-1], test, strict=True)]  # fmt: skip
+    drawn = [structure_view(a, name=f"test {k}", status="test", scalars={FORCE_ERROR: e})
+             for k, (a, e) in enumerate(zip(test[:3], errors, strict=False))]  # fmt: skip
+    crystal = bulk("Cu", cubic=True).repeat(2)
+    drawn.append(structure_view(crystal, status="explored", scalars={NOVELTY: np.arange(32.0)}, marked=[5, 6]))
     reasons = ("", "", "", "H–O 0.61 Å apart (limit 0.75 Å) at step 1340", "temperature 2140 K at step 90")
     walkers = [
         WalkerRow(i, f"w{k:02d}", ("mof5", "mof5, missing linker")[k % 2], 600.0, round(rng.uniform(-1.5, 1.5), 2),
@@ -145,6 +154,7 @@ def example(iterations=3, fragments=9, seed=0):
         feature_maps=tuple(maps),
         walkers=tuple(walkers),
         fragments=tuple(views),
+        structures=tuple(drawn),
         failures=(
             FailureRow("label", "04c4f0a99b1e", "The SCF cycle did not converge in 3 attempts (last change 2e-3 eV).",
                        "labels/04c4f0a99b1e/gpaw.txt", "Nothing: the fragment is left out.", 1),

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from clusterflow.core import keys
 from clusterflow.core.data import Prediction
 from clusterflow.evaluate.report import collect
 
@@ -73,21 +72,21 @@ def test_feature_map_shows_the_direction_that_varies_most():
     assert sum(map(sum, flat.density)) == 3
 
 
-def test_fragment_view(node):
-    node.info[keys.ITERATION] = np.int64(1)
-    v = collect.fragment_view(node, status="labelled", novelty=np.inf)
-    assert len(v.symbols) == len(v.positions) == len(v.regions) == 89
-    assert v.formula == "C42H30O13Zn4"
-    assert v.iteration == 1
-    assert v.novelty is None
-    degree = np.bincount(np.array(v.bonds).ravel(), minlength=89)
-    assert set(degree[node.numbers == 1]) == {1}
-    assert set(degree[node.numbers == 6]) == {3}
-    assert set(degree[node.numbers == 30]) == {4}
-    bare = collect.fragment_view(molecule("C6H6"))
-    assert bare.regions == ()
-    assert len(bare.bonds) == 12
-    assert collect.fragment_view(molecule("H2O"), bonds=[(0, 1)]).bonds == ((0, 1),)
+def test_points_of_a_feature_map_know_their_atoms():
+    """Atoms that are drawn stay when points are thinned out, and keep their places."""
+    x = np.random.default_rng(2).normal(size=(300, 4))
+    atoms = np.full((300, 2), -1)
+    atoms[100:120] = [(2, k) for k in range(20)]
+    m = collect.feature_map(
+        1, "C", x, x, x[110:112], max_points=50, explored_atoms=atoms, selected_atoms=atoms[110:112]
+    )
+    assert len(m.explored) == len(m.explored_atoms) == 50
+    drawn = [(p, a) for p, a in zip(m.explored, m.explored_atoms, strict=True) if a[0] >= 0]
+    assert [a for _, a in drawn] == [(2, k) for k in range(20)]
+    assert m.selected_atoms == ((2, 10), (2, 11))
+    assert m.selected == tuple(p for p, a in drawn if a in m.selected_atoms)
+    plain = collect.feature_map(1, "C", x, x, x[:0], max_points=50)
+    assert set(plain.explored_atoms) == {(-1, -1)}
 
 
 @pytest.mark.parametrize("n", [0, 3, 10])

@@ -5,19 +5,20 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 from clusterflow.errors import StateError
 from clusterflow.evaluate.report import ReportData, render_report, report_data_from_json
-from clusterflow.evaluate.report.data import Citation, FailureRow, FragmentView, PotentialFiles, WalkerRow
+from clusterflow.evaluate.report.data import Citation, FailureRow, PotentialFiles, StructureView, WalkerRow
 from clusterflow.evaluate.report.render import render_html
 
 HOSTILE = """</script><script>document.title='owned'</script><img src=x onerror="alert(1)">'"&"""
 SECTIONS = (
-    "learning", "parity", "errors", "novelty", "correlation", "features", "walkers", "fragments", "failures", "timings",
-    "workers", "settings", "environment", "usage", "citations",
+    "learning", "parity", "errors", "novelty", "correlation", "features", "in3d", "walkers", "fragments", "failures",
+    "timings", "workers", "settings", "environment", "usage", "citations",
 )  # fmt: skip
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 
@@ -64,7 +65,8 @@ def hostile(example):
         environment={HOSTILE: HOSTILE},
         walkers=(WalkerRow(1, HOSTILE, HOSTILE, stop_reason=HOSTILE),),
         failures=(FailureRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
-        fragments=(FragmentView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), ("core",), kind=HOSTILE, status=HOSTILE),),
+        fragments=(StructureView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), ("core",), kind=HOSTILE, status=HOSTILE),),
+        structures=(StructureView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), scalars={HOSTILE: (1.0,)}),),
         potential=PotentialFiles(HOSTILE, HOSTILE, (HOSTILE,), files={HOSTILE: HOSTILE}),
         citations=(Citation(HOSTILE, "javascript:alert(1)"), Citation("fine", f"https://example.org/{HOSTILE}")),
         feature_maps=tuple(dataclasses.replace(m, element=HOSTILE) for m in example.feature_maps[:1]),
@@ -93,9 +95,9 @@ def test_hostile_names_stay_text(example_report):
     text = render_html(hostile(example_report))
     page = Page(text)
     assert "img" not in page.tags
-    assert page.tags.count("script") == 2
+    assert page.tags.count("script") == 4
     assert "<script>document.title" not in text
-    payload = re.search(r'<script type="application/json" id="fragments-data">(.*?)</script>', text, re.S).group(1)
+    payload = re.search(r'<script type="application/json" id="gallery-data">(.*?)</script>', text, re.S).group(1)
     assert json.loads(payload)[0]["s"] == [HOSTILE]
     assert not any("javascript" in link for link in page.links)
 
@@ -108,7 +110,7 @@ def test_every_part_is_there(example_report):
         "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]",
     ):  # fmt: skip
         assert expected in text, expected
-    assert text.count("<svg") == 2 + 4 + 2 + 10 + 8 + 4 + 1
+    assert text.count("<svg") == 2 + 4 + 4 + 2 + 10 + 8 + 4 + 1
 
 
 def test_a_campaign_without_a_model_says_so():
@@ -155,21 +157,38 @@ def browser():
     return found
 
 
-@pytest.mark.parametrize("kind", ["full", "empty", "hostile"])
-def test_opens_in_a_browser_without_a_console_message(tmp_path, example_report, kind):
-    program = browser()
-    data = {"full": example_report, "empty": ReportData("fresh"), "hostile": hostile(example_report)}[kind]
-    render_report(data, tmp_path / "report.html")
-    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
-               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom",
-               (tmp_path / "report.html").as_uri()]  # fmt: skip
+def opened(page, profile):
+    """What a browser makes of a page; no console message is tolerated."""
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
+               f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom", page]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert console == []
-    assert "<title>owned" not in done.stdout
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["full", "empty", "hostile"])
+def test_opens_in_a_browser_without_a_console_message(tmp_path, example_report, kind):
+    data = {"full": example_report, "empty": ReportData("fresh"), "hostile": hostile(example_report)}[kind]
+    render_report(data, tmp_path / "report.html")
+    page = opened((tmp_path / "report.html").as_uri(), tmp_path / "profile")
+    assert "<title>owned" not in page
     if kind == "full":
-        # The viewer shows itself and fills its legend only when its script has drawn.
-        assert 'id="viewer" hidden' not in done.stdout
-        legend = re.search(r'id="colours">(.*?)</p>', done.stdout, re.S).group(1)
-        assert "mantle" in legend
+        # A viewer shows itself and fills its legend only when its script has drawn.
+        assert not re.search(r'class="viewer"[^>]* hidden', page)
+        structures, gallery = re.findall(r'class="legend colours">(.*?)</p>', page, re.S)
+        assert "mantle" in gallery
+        assert "force error [meV/Å]: 0.00" in structures
+        assert page.count(">CSV</button>") == page.count("<table")
+        assert page.count(">PNG</button>") == page.count("<figure>")
+
+
+def test_a_point_of_the_feature_map_leads_to_its_atom(tmp_path, example_report):
+    text = render_html(example_report)
+    linked = [json.loads(unescape(p)) for p in re.findall(r'data-points="(.*?)"', text)]
+    assert linked
+    assert {(s, a) for points in linked for _, _, s, a in points} <= {(3, k) for k in range(8)}
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    page = opened((tmp_path / "report.html").as_uri() + "#structures/3/5", tmp_path / "profile")
+    pointed = re.search(r'class="note pointed"[^>]*>(.*?)</p>', page, re.S).group(1)
+    assert pointed == "Cu, atom 5, novelty [nats]: 5.00, selected"

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, IntArray, Prediction
-from clusterflow.core.frames import certificate_from_atoms
 from clusterflow.evaluate.metrics import reference_energy, reference_forces
-from clusterflow.evaluate.report.data import FeatureMap, FragmentView, Histogram, NoveltyHistograms, Pairs, Parity
+from clusterflow.evaluate.report.data import FeatureMap, Histogram, NoveltyHistograms, Pairs, Parity
 
 MAX_POINTS = 2000
 """Points per scatter plot that are kept."""
 _NO_SYSTEM = "all frames"
+_Points = tuple[tuple[float, float], ...]
+_Atoms = tuple[tuple[int, int], ...]
 
 
 def thinned(n: int, limit: int, seed: int = 0) -> IntArray:
@@ -27,7 +28,7 @@ def thinned(n: int, limit: int, seed: int = 0) -> IntArray:
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
-def _rounded(values: ArrayLike, decimals: int) -> tuple[float, ...]:
+def rounded(values: ArrayLike, decimals: int) -> tuple[float, ...]:
     return tuple(float(v) for v in np.round(np.asarray(values, dtype=np.float64), decimals))
 
 
@@ -35,7 +36,7 @@ def _pairs(reference: FloatArray, predicted: FloatArray, limit: int, decimals: i
     known = np.isfinite(reference) & np.isfinite(predicted)
     reference, predicted = reference[known], predicted[known]
     index = thinned(len(reference), limit)
-    return Pairs(_rounded(reference[index], decimals), _rounded(predicted[index], decimals))
+    return Pairs(rounded(reference[index], decimals), rounded(predicted[index], decimals))
 
 
 def parity(frames: Sequence[Atoms], predictions: Sequence[Prediction], *, max_points: int = MAX_POINTS) -> Parity:
@@ -133,7 +134,7 @@ def _histogram(values: FloatArray, edges: FloatArray) -> Histogram:
     finite = values[np.isfinite(values)]
     inside = np.clip(finite[finite <= edges[-1]], edges[0], None)  # what lies below the range is well known: first bin
     return Histogram(
-        edges=_rounded(edges, 4),
+        edges=rounded(edges, 4),
         counts=tuple(int(c) for c in np.histogram(inside, bins=edges)[0]),
         above=int((finite > edges[-1]).sum()),
         infinite=int(np.isposinf(values).sum()),
@@ -151,11 +152,14 @@ def feature_map(
     max_points: int = MAX_POINTS,
     components: int | None = None,
     bic: Mapping[int, float] | None = None,
+    explored_atoms: IntArray | None = None,
+    selected_atoms: IntArray | None = None,
 ) -> FeatureMap:
     """Features (n, d) of one element on the first two principal axes of its standardised ``training`` features.
 
     With one feature the second axis is zero. ``explored`` and ``selected`` may be empty, ``training`` may not.
-    ``bins`` per axis of the density; None = more for more atoms.
+    ``bins`` per axis of the density; None = more for more atoms. ``explored_atoms`` and ``selected_atoms`` (n, 2) say
+    which atom of which drawn structure each is, (−1, −1) for none; drawn ones are thinned out last.
     """
     x = np.asarray(training, dtype=np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
@@ -174,87 +178,31 @@ def feature_map(
     counts = np.histogram2d(points[:, 0], points[:, 1], bins=[x_edges, y_edges])[0]
     total = float(variances.sum())
 
-    def project(values: FloatArray) -> tuple[tuple[float, float], ...]:
+    def project(values: FloatArray, atoms: IntArray | None) -> tuple[_Points, _Atoms]:
         if not len(values):
-            return ()
-        kept = np.asarray(values, dtype=np.float64)[thinned(len(values), max_points)]
-        return tuple((round(float(a), 3), round(float(b), 3)) for a, b in ((kept - mean) / scale) @ axes)
+            return (), ()
+        which = np.full((len(values), 2), -1) if atoms is None else np.asarray(atoms)
+        drawn = np.flatnonzero(which[:, 0] >= 0)[:max_points]
+        others = np.setdiff1d(np.arange(len(values)), drawn)
+        kept = np.sort(np.concatenate((drawn, others[thinned(len(others), max_points - len(drawn))])))
+        points = ((np.asarray(values, dtype=np.float64)[kept] - mean) / scale) @ axes
+        return (
+            tuple((round(float(a), 3), round(float(b), 3)) for a, b in points),
+            tuple((int(s), int(a)) for s, a in which[kept]),
+        )
 
+    (seen, seen_atoms), (chosen, chosen_atoms) = project(explored, explored_atoms), project(selected, selected_atoms)
     return FeatureMap(
         iteration=iteration,
         element=element,
-        x_edges=_rounded(x_edges, 4),
-        y_edges=_rounded(y_edges, 4),
+        x_edges=rounded(x_edges, 4),
+        y_edges=rounded(y_edges, 4),
         density=tuple(tuple(int(c) for c in row) for row in counts.T),
-        explored=project(explored),
-        selected=project(selected),
-        explained=_rounded(variances[::-1][:2] / total, 4) if total > 0 else (),
+        explored=seen,
+        selected=chosen,
+        explored_atoms=seen_atoms,
+        selected_atoms=chosen_atoms,
+        explained=rounded(variances[::-1][:2] / total, 4) if total > 0 else (),
         components=components,
         bic={str(k): float(v) for k, v in (bic or {}).items()},
     )
-
-
-def fragment_view(
-    atoms: Atoms,
-    *,
-    name: str = "",
-    status: str = "",
-    label_seconds: float | None = None,
-    novelty: float | None = None,
-    bonds: Sequence[tuple[int, int]] | None = None,
-) -> FragmentView:
-    """A gallery entry from annotated atoms (`core.frames.fragment_to_atoms`); missing annotations stay empty.
-
-    ``bonds`` None = pairs closer than 1.2 × the sum of their covalent radii.
-    """
-    info = atoms.info
-    region = atoms.arrays.get(keys.REGION)
-    iteration = info.get(keys.ITERATION)
-    return FragmentView(
-        name=name or str(info.get(keys.FRAGMENT, ""))[:12] or str(atoms.get_chemical_formula()),
-        symbols=tuple(str(s) for s in atoms.get_chemical_symbols()),
-        positions=tuple(_xyz(p) for p in atoms.get_positions()),
-        regions=() if region is None else tuple(str(r) for r in region),
-        bonds=tuple(bonds) if bonds is not None else _bonds(atoms),
-        system=str(info.get(keys.SYSTEM, "")),
-        iteration=None if iteration is None else int(iteration),
-        kind=str(info.get(keys.KIND, "")),
-        formula=str(atoms.get_chemical_formula(mode="hill")),
-        charge=int(info.get(keys.CHARGE, 0)),
-        spin=int(info.get(keys.SPIN, 0)),
-        status=status,
-        label_seconds=label_seconds,
-        novelty=novelty if novelty is not None and np.isfinite(novelty) else None,
-        certificate=_claim(atoms),
-    )
-
-
-def _claim(atoms: Atoms) -> str:
-    """What the certificate of a fragment says, in words."""
-    certificate = certificate_from_atoms(atoms)
-    if certificate is None:
-        return ""
-    if certificate.confidence == 0.0:
-        return f"about {1000.0 * float(certificate.estimate[certificate.required].max()):.0f} meV/Å, not confirmed yet"
-    worst = 1000.0 * float(certificate.bound[certificate.required].max())
-    claim = f"≤ {worst:.0f} meV/Å ({certificate.confidence:.0%})"
-    return claim if certificate.passed else f"{claim}: not certified"
-
-
-def _xyz(position: FloatArray) -> tuple[float, float, float]:
-    x, y, z = _rounded(position, 3)
-    return x, y, z
-
-
-def _bonds(atoms: Atoms) -> tuple[tuple[int, int], ...]:
-    from ase.data import covalent_radii
-    from scipy.spatial import cKDTree
-
-    radii = covalent_radii[atoms.numbers]
-    pairs = cKDTree(atoms.positions).query_pairs(2.4 * float(radii.max()), output_type="ndarray")
-    if not len(pairs):
-        return ()
-    i, j = pairs.T
-    distance = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
-    near = pairs[distance < 1.2 * (radii[i] + radii[j])]
-    return tuple((int(a), int(b)) for a, b in near[np.lexsort((near[:, 1], near[:, 0]))])

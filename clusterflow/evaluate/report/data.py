@@ -111,7 +111,9 @@ class FeatureMap:
 
     ``density`` (ny, nx) counts training atoms between ``x_edges`` and ``y_edges``; ``explored`` and ``selected`` are
     points (x, y); ``explained`` the fractions of the training variance along the two axes; ``components`` the number
-    of mixture components that BIC chose and ``bic`` its curve (number of components → BIC), if known."""
+    of mixture components that BIC chose and ``bic`` its curve (number of components → BIC), if known.
+    ``explored_atoms`` and ``selected_atoms`` say for each point which atom it is: (index in ``ReportData.structures``,
+    index in that structure), (−1, −1) for one that is not drawn."""
 
     iteration: int
     element: str
@@ -120,6 +122,8 @@ class FeatureMap:
     density: tuple[tuple[int, ...], ...] = ()
     explored: tuple[tuple[float, float], ...] = ()
     selected: tuple[tuple[float, float], ...] = ()
+    explored_atoms: tuple[tuple[int, int], ...] = ()
+    selected_atoms: tuple[tuple[int, int], ...] = ()
     explained: tuple[float, ...] = ()
     components: int | None = None
     bic: Mapping[str, float] = field(default_factory=dict)
@@ -141,10 +145,13 @@ class WalkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FragmentView:
-    """A fragment for the gallery. ``positions`` (n, 3) in Å; ``regions`` (n,) "core", "mantle" or "termination";
+class StructureView:
+    """A fragment or frame to be drawn. ``positions`` (n, 3) in Å; ``regions`` (n,) "core", "mantle" or "termination";
     ``bonds`` pairs of indices; ``status`` such as "labelled", "failed", "in work"; ``certificate`` what is claimed
-    about its force errors, in words, "" without one."""
+    about its force errors, in words, "" without one.
+
+    ``cell`` (3, 3) in Å, () if not periodic; ``scalars`` name with unit → (n,) values to colour by, None = unknown;
+    ``marked`` atoms that were selected."""
 
     name: str
     symbols: tuple[str, ...]
@@ -161,6 +168,9 @@ class FragmentView:
     label_seconds: float | None = None
     novelty: float | None = None
     certificate: str = ""
+    cell: tuple[tuple[float, float, float], ...] = ()
+    scalars: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    marked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +281,9 @@ class ReportData:
     correlations: tuple[CorrelationRow, ...] = ()
     feature_maps: tuple[FeatureMap, ...] = ()
     walkers: tuple[WalkerRow, ...] = ()
-    fragments: tuple[FragmentView, ...] = ()
+    fragments: tuple[StructureView, ...] = ()
+    structures: tuple[StructureView, ...] = ()
+    """Test frames with the errors of the last model, explored frames with their novelty."""
     failures: tuple[FailureRow, ...] = ()
     timings: tuple[TimingRow, ...] = ()
     lanes: tuple[LaneStrip, ...] = ()

@@ -134,6 +134,26 @@ def parity_figures(first: ModelResult | None, last: ModelResult) -> tuple[str, s
     return force_figure, energy_figure
 
 
+def residual_figure(last: ModelResult) -> str:
+    """Residuals of the force components against the reference, per element, with the middle 90 %. "" without data."""
+    panels = []
+    for element, pairs in (last.parity.forces if last.parity is not None else {}).items():
+        residuals = [MEV * (p - r) for p, r in zip(pairs.predicted, pairs.reference, strict=True)]
+        if not residuals:
+            continue
+        low, high = central_range(residuals, 0.9)
+        most = 1.1 * max(abs(v) for v in central_range(residuals, 0.995)) or 1.0
+        x = spanning("reference [eV/Å]", pairs.reference)
+        panel = Panel(x, Axis("model − reference [meV/Å]", -most, most), element)
+        ends = [x.low, x.high]
+        content = [panel.line(ends, [v, v], "guide") for v in (low, high)]
+        content.append(panel.dots(pairs.reference, residuals, "s1", 3.0 if len(residuals) > 100 else 5.0))
+        off = sum(abs(v) > most for v in residuals)
+        panels.append(panel.draw(*content, panel.note(f"{off} points outside") if off else ""))
+    legend = [("s1 circle", f"iteration {last.iteration}"), ("guide", "90 % of the components are between")]
+    return figure(panels, legend) if panels else ""
+
+
 def novelty_figure(entries: Sequence[NoveltyHistograms]) -> str:
     """Training atoms (filled) against explored atoms (outline), one panel per element, one iteration."""
     return figure(
@@ -222,7 +242,18 @@ def _feature_panel(m: FeatureMap) -> str:
     off = sum(not (panel.x.holds(a) and panel.y.holds(b)) for a, b in [*explored, *m.selected])
     if off:
         content.append(panel.note(f"{off} points outside"))
-    return panel.draw(*content)
+    return panel.draw(*content, points=_drawn(panel, m))
+
+
+def _drawn(panel: Panel, m: FeatureMap) -> list[tuple[float, float, int, int]]:
+    """Points that lead to an atom: where they are in the panel, structure, atom; selected ones last, on top."""
+    both = [*zip(m.explored, m.explored_atoms, strict=False), *zip(m.selected, m.selected_atoms, strict=False)]
+    return [
+        (round(u, 1), round(v, 1), s, a)
+        for (x, y), (s, a) in both
+        if s >= 0 and panel.x.holds(x) and panel.y.holds(y)
+        for u, v in [panel.at(x, y)]
+    ]
 
 
 def _level(count: int, most: int) -> float:

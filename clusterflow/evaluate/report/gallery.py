@@ -1,30 +1,60 @@
-"""The fragments: a 3D viewer (viewer.js) over data inside the page, and the same fragments as a table."""
+"""Structures in 3D: a viewer (viewer.js) over data inside the page. The fragments also as a table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from clusterflow.evaluate.report.collect import thinned
-from clusterflow.evaluate.report.data import FragmentView, ReportData
+from clusterflow.evaluate.report.data import ReportData, StructureView
 from clusterflow.evaluate.report.markup import Section, duration, fixed, missing, paragraph, table, text
 
 MAX_FRAGMENTS = 80
 """Fragments in the 3D viewer; the table lists more."""
 
 # Hidden until viewer.js finds that it can draw.
-_VIEWER = """<div class="viewer" id="viewer" hidden><div class="bar">
-<label>fragment <select id="which">OPTIONS</select></label>
-<button type="button" id="before" aria-label="previous fragment">‹</button>
-<button type="button" id="after" aria-label="next fragment">›</button>
-<label>colour by <select id="colour"><option value="region">region</option>
-<option value="element">element</option></select></label>
-<button type="button" id="nearer" aria-label="zoom in">+</button>
-<button type="button" id="farther" aria-label="zoom out">−</button>
-<button type="button" id="home">reset</button></div>
-<canvas id="stage" tabindex="0" role="img"
-aria-label="fragment in 3D; turn it with the mouse, a finger or the arrow keys"></canvas>
-<p class="legend" id="colours"></p><p class="note" id="pointed" aria-live="polite"></p></div>
-<noscript><p>The 3D view needs JavaScript; the table below does not.</p></noscript>"""
+_VIEWER = """<div class="viewer" id="NAME" data-source="NAME-data" hidden><div class="bar">
+<label>WHAT <select class="which">OPTIONS</select></label>
+<button type="button" class="before" aria-label="previous WHAT">‹</button>
+<button type="button" class="after" aria-label="next WHAT">›</button>
+<label>colour by <select class="colour">COLOURS</select></label>
+<button type="button" class="nearer" aria-label="zoom in">+</button>
+<button type="button" class="farther" aria-label="zoom out">−</button>
+<button type="button" class="home">reset</button></div>
+<canvas class="stage" tabindex="0" role="img"
+aria-label="WHAT in 3D; turn it with the mouse, a finger or the arrow keys"></canvas>
+<p class="legend colours"></p><p class="note pointed" aria-live="polite"></p></div>
+<noscript><p>The 3D view needs JavaScript; the rest of the page does not.</p></noscript>"""
+
+
+def _viewer(name: str, what: str, views: Sequence[StructureView], colours: Sequence[str]) -> str:
+    """A 3D viewer (viewer.js) of these structures; ``colours`` are "region", "element" or names of scalars."""
+    options = "".join(f'<option value="{i}">{text(_caption(v), 120)}</option>' for i, v in enumerate(views))
+    ways = "".join(
+        f'<option value="{text(c if c in ("region", "element") else f"v:{c}")}">{text(c)}</option>' for c in colours
+    )
+    box = _VIEWER.replace("NAME", name).replace("WHAT", what).replace("COLOURS", ways).replace("OPTIONS", options)
+    payload = json.dumps([_payload(v) for v in views], separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return f'{box}<script type="application/json" id="{name}-data">{_script_safe(payload)}</script>'
+
+
+def _scalars(views: Sequence[StructureView]) -> list[str]:
+    """Names of all scalars, in the order in which they appear."""
+    return list(dict.fromkeys(name for v in views for name in v.scalars))
+
+
+def structures(data: ReportData) -> Section:
+    """Test frames coloured by force error, explored frames by novelty; points of the feature map lead here."""
+    if not data.structures:
+        return Section("in3d", "Errors and novelty in 3D", missing("Not yet: no model has been tested."))
+    told = paragraph(
+        "Test frames with the largest force errors of the last model, and the last explored frames with the most atoms "
+        "that were selected (ringed). Of a large frame the atoms around the worst or most novel one are shown. "
+        "A click on a point of the feature map leads to its atom here, if it is drawn.",
+        "note",
+    )
+    colours = [*_scalars(data.structures), "element", "region"]
+    return Section("in3d", "Errors and novelty in 3D", told + _viewer("structures", "frame", data.structures, colours))
 
 
 def fragments(data: ReportData) -> Section:
@@ -32,13 +62,12 @@ def fragments(data: ReportData) -> Section:
     if not data.fragments:
         return Section("fragments", "Fragments", missing("Not yet: no fragments have been cut."))
     kept = [data.fragments[i] for i in thinned(len(data.fragments), MAX_FRAGMENTS)]
-    options = "".join(f'<option value="{i}">{text(_caption(f), 120)}</option>' for i, f in enumerate(kept))
     cut = (
         ""
         if len(kept) == len(data.fragments)
         else paragraph(f"{len(kept)} of {len(data.fragments)} are shown.", "note")
     )
-    viewer = _VIEWER.replace("OPTIONS", options)
+    viewer = _viewer("gallery", "fragment", kept, ["region", "element", *_scalars(kept)])
     rows = [
         (
             f.iteration,
@@ -58,22 +87,20 @@ def fragments(data: ReportData) -> Section:
     ]
     head = ("iteration", "fragment", "status", "system", "core block", "formula", "atoms (core)", "charge [e]",
             "unpaired electrons", "novelty", "core force errors", "label time")  # fmt: skip
-    payload = json.dumps([_payload(f) for f in kept], separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    script = f'<script type="application/json" id="fragments-data">{_script_safe(payload)}</script>'
     return Section(
         "fragments",
         "Fragments",
-        viewer + cut + table(head, rows, numeric=(0, 6, 7, 8, 9, 11), caption="Fragments") + script,
+        viewer + cut + table(head, rows, numeric=(0, 6, 7, 8, 9, 11), caption="Fragments"),
     )
 
 
-def _caption(f: FragmentView) -> str:
+def _caption(f: StructureView) -> str:
     when = "" if f.iteration is None else f"iteration {f.iteration}: "
     about = ", ".join(t for t in (f.formula, f.kind, f.system, f.status) if t)
     return f"{when}{f.name} ({about})" if about else when + f.name
 
 
-def _payload(f: FragmentView) -> dict[str, object]:
+def _payload(f: StructureView) -> dict[str, object]:
     """What the viewer needs, as short as it can be."""
     codes = {"core": 0, "mantle": 1, "termination": 2}
     return {
@@ -81,6 +108,9 @@ def _payload(f: FragmentView) -> dict[str, object]:
         "p": [round(v, 2) for xyz in f.positions for v in xyz],
         "r": [codes.get(r, 1) for r in f.regions],
         "b": [i for pair in f.bonds for i in pair],
+        "c": [v for xyz in f.cell for v in xyz],
+        "v": {name: list(values) for name, values in f.scalars.items()},
+        "m": list(f.marked),
     }
 
 

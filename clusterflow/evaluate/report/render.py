@@ -19,7 +19,7 @@ def render_html(data: ReportData) -> str:
     """The page as text. Equal data give equal text."""
     here = files("clusterflow.evaluate.report")
     style = here.joinpath("style.css").read_text(encoding="utf-8")
-    script = here.joinpath("viewer.js").read_text(encoding="utf-8")
+    scripts = [here.joinpath(name).read_text(encoding="utf-8") for name in ("viewer.js", "downloads.js")]
     sections = all_sections(data)
     contents = "".join(f'<li><a href="#{s.anchor}">{text(s.title)}</a></li>' for s in sections)
     body = "\n".join(f'<section id="{s.anchor}"><h2>{text(s.title)}</h2>{s.body}</section>' for s in sections)
@@ -30,7 +30,7 @@ def render_html(data: ReportData) -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<title>{text(data.campaign)}: clusterflow report</title><style>{style}</style></head>\n<body>"
         f"{header(data)}\n<div class='page'><nav aria-label='contents'><h2>Contents</h2><ol>{contents}</ol></nav>"
-        f"<main>{body}</main></div>\n<script>{script}</script></body></html>\n"
+        f"<main>{body}</main></div>\n{''.join(f'<script>{s}</script>' for s in scripts)}</body></html>\n"
     )
 
 

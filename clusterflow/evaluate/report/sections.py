@@ -9,7 +9,7 @@ from clusterflow.evaluate.learning_curve import error_ratio, learning_exponent
 from clusterflow.evaluate.metrics import ForceErrors, Metrics
 from clusterflow.evaluate.report import figures
 from clusterflow.evaluate.report.data import Citation, FeatureMap, ModelResult, PotentialFiles, ReportData
-from clusterflow.evaluate.report.gallery import fragments
+from clusterflow.evaluate.report.gallery import fragments, structures
 from clusterflow.evaluate.report.gantt import gantt
 from clusterflow.evaluate.report.markup import (
     Section,
@@ -159,7 +159,9 @@ def parity(data: ReportData) -> Section:
         return Section("parity", "Parity", missing("Not yet: no model has been compared with the test labels."))
     first = with_data[0] if len(with_data) > 1 else None
     forces, energies = figures.parity_figures(first, with_data[-1])
-    body = (f"<h3>Forces</h3>{forces}" if forces else "") + (f"<h3>Energies</h3>{energies}" if energies else "")
+    residuals = figures.residual_figure(with_data[-1])
+    parts = (("Forces", forces), ("Residuals", residuals), ("Energies", energies))
+    body = "".join(f"<h3>{name}</h3>{part}" for name, part in parts if part)
     return Section("parity", "Parity", body or missing("The test frames carry no labels."))
 
 
@@ -401,6 +403,6 @@ def citations(data: ReportData) -> Section:
 
 def all_sections(data: ReportData) -> list[Section]:
     """Every section in reading order."""
-    makers = (learning, parity, errors, novelty, correlation, feature_map, walkers, fragments, failures, timings,
-              workers, settings, environment, usage, citations)  # fmt: skip
+    makers = (learning, parity, errors, novelty, correlation, feature_map, structures, walkers, fragments, failures,
+              timings, workers, settings, environment, usage, citations)  # fmt: skip
     return [make(data) for make in makers]

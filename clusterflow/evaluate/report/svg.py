@@ -3,6 +3,7 @@ the same figure fits the light and the dark page."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -158,8 +159,8 @@ class Panel:
         v = _TOP + 12 + 14 * line if line >= 0 else HEIGHT - _BOTTOM - 6
         return f'<text class="note" x="{WIDTH - _RIGHT - 4:g}" y="{v:g}" text-anchor="end">{escape(text)}</text>'
 
-    def draw(self, *content: str) -> str:
-        """The whole SVG: grid, content, axes."""
+    def draw(self, *content: str, points: Sequence[tuple[float, float, int, int]] = ()) -> str:
+        """The whole SVG: grid, content, axes. ``points`` (x, y, structure, atom) in SVG coordinates can be clicked."""
         right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
         grid, labels = [], []
         for tick in self.x.ticks():
@@ -172,8 +173,9 @@ class Panel:
             labels.append(f'<text x="{_LEFT - 5:g}" y="{v + 4:.1f}" text-anchor="end">{number(tick)}</text>')
         middle = (_TOP + bottom) / 2
         name = escape(f"{self.title}: {self.y.label} against {self.x.label}", quote=True)
+        linked = f' data-points="{escape(json.dumps(points, separators=(",", ":")), quote=True)}"' if points else ""
         return (
-            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{name}">'
+            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{name}"{linked}>'
             f"{''.join(grid)}{''.join(content)}"
             f'<path class="axis" d="M{_LEFT:g} {_TOP:g}V{bottom:g}H{right:g}"/>{"".join(labels)}'
             f'<text class="label" x="{(_LEFT + right) / 2:g}" y="{HEIGHT - 8:g}" text-anchor="middle">'
