@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from html import unescape
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 
@@ -192,3 +193,36 @@ def test_a_point_of_the_feature_map_leads_to_its_atom(tmp_path, example_report):
     page = opened((tmp_path / "report.html").as_uri() + "#structures/3/5", tmp_path / "profile")
     pointed = re.search(r'class="note pointed"[^>]*>(.*?)</p>', page, re.S).group(1)
     assert pointed == "Cu, atom 5, novelty [nats]: 5.00, selected"
+
+
+def test_tables_and_figures_can_be_saved(tmp_path, example_report):
+    """Presses every button in a page whose links note what they would save."""
+    press = """<script>
+    const saved = [];
+    HTMLAnchorElement.prototype.click = function () { saved.push([this.download, decodeURIComponent(this.href)]); };
+    document.querySelectorAll(".downloads button").forEach((b) => b.click());
+    setTimeout(() => {
+      const out = document.createElement("output");
+      out.textContent = JSON.stringify(saved);
+      document.body.append(out);
+    }, 2000);
+    </script>"""
+    text = render_html(example_report).replace("</body>", press + "</body>")
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    page = opened((tmp_path / "report.html").as_uri(), tmp_path / "profile")
+    saved = dict(json.loads(unescape(re.search(r"<output>(.*)</output>", page, re.S).group(1))))
+    kinds = [name.rsplit(".", 1)[1] for name in saved]
+    panels = text.count("<svg")
+    assert (kinds.count("csv"), kinds.count("svg"), kinds.count("png")) == (text.count("<table"), panels, panels)
+    curve = next(v for k, v in saved.items() if k.startswith("learning-") and k.endswith(".csv"))
+    rows = curve.split(",", 1)[1].splitlines()
+    assert rows[0].startswith('"iteration","labels"')
+    assert len(rows) == 1 + len(example_report.learning)
+    for name, content in saved.items():
+        if name.endswith(".svg"):
+            drawn = ElementTree.fromstring(content.split(",", 1)[1])
+            assert drawn.tag.endswith("svg"), name
+            assert "var(" not in content
+        if name.endswith(".png"):
+            assert content.startswith("data:image/png;base64,iVBOR"), name
+            assert len(content) > 5000
