@@ -11,6 +11,11 @@ the mean of x_1, and f a floor below which nobody cares. The slopes are for atom
 right, while the potential sees no difference any more. The fit is a ridge regression towards a prior, so that it is
 defined from the first confirmation on.
 
+A larger fragment is not the parent: what it leaves out is missing in both. So differences d are multiplied by 1 + r
+before the final fit, where r ≤ 1 is the ratio of the errors that a first fit estimates for the larger fragment and for
+the smaller one. With an error of rd of the larger one, d(1 + r) is the most that the error against the parent is; at
+right angles they make d√(1 + r²). In water differences alone are too small by a third (docs/studies/certificates.md).
+
 It estimates; it does not bound. The bound multiplies e + f by a factor: the ⌈(n + 1)(1 − α)⌉-th smallest of the largest
 residuals per fragment, each fragment judged by the model fitted without it. Atoms that are not required but would join
 the core get a bound that is `JOINING` times wider, and their residuals count that much less: there are many of them,
@@ -26,7 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -57,13 +62,15 @@ class Indicator:
 class Confirmation:
     """What became of one fragment: ``indicators`` (k, m) of k of its atoms, their ``environments`` (k,), the force
     ``errors`` (k,) in eV/Å that a larger calculation showed, and which of the atoms were ``required`` (k,) bool to be
-    right; ``fragment`` names it."""
+    right; ``fragment`` names it. ``larger`` (k, m): indicators of the same atoms in the larger fragment, None if the
+    parent itself was calculated."""
 
     fragment: str
     indicators: FloatArray
     environments: tuple[str, ...]
     errors: FloatArray
     required: BoolArray
+    larger: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -179,22 +186,20 @@ def calibrate(
     names = sorted({e for c in confirmations for e in c.environments})
     place = {name: k for k, name in enumerate(names)}
     centre = float(np.concatenate([c.indicators[:, 0] for c in confirmations]).mean()) if confirmations else 0.0
-    rows = [_design(c, len(columns), place, centre) for c in confirmations]
-    values = [np.log(c.errors + floor) for c in confirmations]
+    rows = [_design(c.indicators, c.environments, place, centre) for c in confirmations]
     prior = np.concatenate(([0.0], [c.prior for c in columns], np.zeros(2 * len(names))))
     own = (np.full(len(names), OFFSET), np.full(len(names), SLOPE))
     spread = np.concatenate(([1.0], [c.spread for c in columns], *own))
 
-    gram = np.diag(1.0 / spread**2)
-    moment = prior / spread**2
-    parts = []
-    for x, y in zip(rows, values, strict=True):
-        # Atoms of one fragment share their error in part: k of them count as √k independent ones.
-        weight = 1.0 / (NOISE**2 * math.sqrt(len(x)))
-        parts.append((weight * x.T @ x, weight * x.T @ y))
-    for g, m in parts:
-        gram, moment = gram + g, moment + m
-    beta = np.linalg.solve(gram, moment)
+    first_fit = _fit(rows, [np.log(c.errors + floor) for c in confirmations], prior, spread)
+    values = []
+    for c in confirmations:
+        errors = c.errors
+        if c.larger is not None:
+            both = [_design(x, c.environments, place, centre) @ first_fit.beta for x in (c.indicators, c.larger)]
+            errors = errors * (1.0 + np.exp(np.minimum(both[1] - both[0], 0.0)))
+        values.append(np.log(errors + floor))
+    beta, gram, moment, parts = _fit(rows, values, prior, spread)
     worst, residuals = [], []
     for c, (g, m), x, y in zip(confirmations, parts, rows, values, strict=True):
         expected = x @ np.linalg.solve(gram - g, moment - m)
@@ -253,13 +258,36 @@ def conformal_quantile(scores: Sequence[float], confidence: float) -> float:
     return float(np.sort(np.asarray(scores, dtype=np.float64))[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def _design(c: Confirmation, m: int, place: Mapping[str, int], centre: float) -> FloatArray:
-    x = np.zeros((len(c.errors), 1 + m + 2 * len(place)))
+class _Fit(NamedTuple):
+    """A ridge regression: coefficients, and the sums that leaving a fragment out subtracts its ``parts`` from."""
+
+    beta: FloatArray
+    gram: FloatArray
+    moment: FloatArray
+    parts: list[tuple[FloatArray, FloatArray]]
+
+
+def _fit(rows: Sequence[FloatArray], values: Sequence[FloatArray], prior: FloatArray, spread: FloatArray) -> _Fit:
+    gram: FloatArray = np.diag(1.0 / spread**2)
+    moment = prior / spread**2
+    parts = []
+    for x, y in zip(rows, values, strict=True):
+        # Atoms of one fragment share their error in part: k of them count as √k independent ones.
+        weight = 1.0 / (NOISE**2 * math.sqrt(len(x)))
+        parts.append((weight * x.T @ x, weight * x.T @ y))
+    for g, m in parts:
+        gram, moment = gram + g, moment + m
+    return _Fit(np.linalg.solve(gram, moment), gram, moment, parts)
+
+
+def _design(indicators: FloatArray, environments: Sequence[str], place: Mapping[str, int], centre: float) -> FloatArray:
+    k, m = indicators.shape
+    x = np.zeros((k, 1 + m + 2 * len(place)))
     x[:, 0] = 1.0
-    x[:, 1 : 1 + m] = c.indicators
-    atoms, kinds = np.arange(len(c.errors)), np.array([place[e] for e in c.environments])
+    x[:, 1 : 1 + m] = indicators
+    atoms, kinds = np.arange(k), np.array([place[e] for e in environments])
     x[atoms, 1 + m + kinds] = 1.0
-    x[atoms, 1 + m + len(place) + kinds] = c.indicators[:, 0] - centre
+    x[atoms, 1 + m + len(place) + kinds] = indicators[:, 0] - centre
     return x
 
 
@@ -271,5 +299,7 @@ def _check(c: Confirmation, m: int) -> None:
             f"environments, {c.required.shape} marks and {k} errors; ({k}, {m}), {k}, ({k},) and at least one atom are "
             "needed."
         )
+    if c.larger is not None and (c.larger.shape != (k, m) or not np.isfinite(c.larger).all()):
+        raise InputError(f"Confirmation '{c.fragment}' has no indicators of the larger fragment for each of its atoms.")
     if not (np.isfinite(c.indicators).all() and np.isfinite(c.errors).all() and (c.errors >= 0).all()):
         raise InputError(f"Confirmation '{c.fragment}' holds numbers that are not finite, or negative errors.")

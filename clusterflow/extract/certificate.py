@@ -302,15 +302,19 @@ def confirmation(
     certificate = small.certificate
     if certificate is None:
         raise InputError(f"Fragment '{name}' has no certificate that could be confirmed.")
-    atoms, errors = compare(small, small_forces, large, large_forces)
+    atoms, partners = _shared(small, large)
     if len(atoms) == 0:
         return None
+    judge, exact = large.certificate, large.atoms.pbc.any()
+    if judge is not None:
+        exact = exact or bool((judge.estimate[partners] == 0.0).all())  # the whole of a finite parent
     return Confirmation(
         fragment=name,
         indicators=certificate.indicators[atoms],
         environments=tuple(certificate.environments[k] for k in atoms),
-        errors=errors,
+        errors=np.linalg.norm(small_forces[atoms] - large_forces[partners], axis=1),
         required=certificate.required[atoms],
+        larger=None if judge is None or exact else judge.indicators[partners],
     )
 
 
@@ -322,11 +326,16 @@ def compare(
     Both fragments must be cut from one frame, where it stands. ``large`` may be the periodic parent itself, whose atoms
     are found in any image.
     """
-    core = np.flatnonzero(small.parent >= 0)
+    atoms, partners = _shared(small, large)
+    return atoms, np.linalg.norm(small_forces[atoms] - large_forces[partners], axis=1)
+
+
+def _shared(small: Fragment, large: Fragment) -> tuple[IntArray, IntArray]:
+    """Atoms of the parent (k,) in ``small`` that ``large`` also holds, and which of its atoms (k,) they are."""
+    atoms = np.flatnonzero(small.parent >= 0)
     if large.atoms.pbc.any():
-        return core, np.linalg.norm(small_forces[core] - large_forces[small.parent[core]], axis=1)
+        return atoms, small.parent[atoms]
     real = np.flatnonzero(large.parent >= 0)
-    away, place = cKDTree(large.atoms.positions[real]).query(small.atoms.positions[core])
-    same = (away < SAME_PLACE) & (large.parent[real[place]] == small.parent[core])
-    core, partner = core[same], real[place[same]]
-    return core, np.linalg.norm(small_forces[core] - large_forces[partner], axis=1)
+    away, place = cKDTree(large.atoms.positions[real]).query(small.atoms.positions[atoms])
+    same = (away < SAME_PLACE) & (large.parent[real[place]] == small.parent[atoms])
+    return atoms[same], real[place[same]]

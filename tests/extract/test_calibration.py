@@ -152,3 +152,41 @@ def test_bad_input_is_refused_by_name():
         calibrate(COLUMNS, [replace(good, errors=-good.errors)], tolerance=0.1)
     with pytest.raises(InputError, match="fitted on 2 indicators"):
         calibrate(COLUMNS, [good], tolerance=0.1).estimate(np.zeros((3, 1)), ["C(C)"] * 3)
+
+
+def test_what_the_larger_fragment_leaves_out_too_counts():
+    """What a larger fragment adds and what it lacks as well push an atom in directions of their own. Bounds from the
+    differences alone fail against the parent; with the indicators of the larger fragments they hold."""
+    rng = np.random.default_rng(12)
+
+    def pairs(n: int) -> tuple[list[Confirmation], list[Confirmation]]:
+        seen, true = [], []
+        for number in range(n):
+            k = int(rng.integers(2, 6))
+            x = np.column_stack((rng.uniform(-4.0, -2.0, k), np.zeros(k)))
+            size = np.exp(0.3 * rng.normal() + 0.2 * rng.normal(size=k))
+            added, lacking = rng.normal(size=(2, k, 3)) * (size * np.exp(x[:, 0]))[:, None]
+            lacking *= 0.7
+            around, required = ("C(C)",) * k, np.full(k, True)
+            farther = x + np.array([np.log(0.7), 0.0])
+            seen.append(Confirmation(str(number), x, around, np.linalg.norm(added, axis=1), required, larger=farther))
+            true.append(Confirmation(str(number), x, around, np.linalg.norm(added + lacking, axis=1), required))
+        return seen, true
+
+    naive, aware, parent = [], [], []
+    for _ in range(20):
+        seen, true = pairs(60)
+        new = pairs(200)[1]
+        blind = [replace(c, larger=None) for c in seen]
+        for reached, known in ((naive, blind), (aware, seen), (parent, true)):
+            reached.append(coverage(calibrate(COLUMNS, known, tolerance=1e3, confidence=0.9), new))
+    assert np.mean(naive) < 0.85
+    assert 0.88 < np.mean(aware) < 0.99
+    assert 0.86 < np.mean(parent) < 0.96
+
+
+def test_indicators_of_the_larger_fragment_must_fit():
+    made = confirmations(1, np.random.default_rng(13))[0]
+    for larger in (made.indicators[:-1], np.full_like(made.indicators, np.nan)):
+        with pytest.raises(InputError, match="larger fragment"):
+            calibrate(COLUMNS, [replace(made, larger=larger)], tolerance=0.1)

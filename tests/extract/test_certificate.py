@@ -266,6 +266,13 @@ def test_a_larger_fragment_confirms_and_holds_the_smaller_one():
     told = confirmation("x", small, level.one(small.atoms).forces, large, level.one(large.atoms).forces)
     assert told is not None
     assert told.required.sum() == small.certificate.required.sum()  # type: ignore[union-attr]
+    assert told.larger is not None
+    assert (told.larger >= told.indicators - 1e-9).all()  # bonds to the cut, distance to what was removed
+    zero = np.zeros((len(atoms), 3))
+    whole = Fragment(atoms, np.full(len(atoms), True), np.arange(len(atoms)), small.sites, "whole", 0, 0)
+    by_parent = confirmation("x", small, level.one(small.atoms).forces, whole, zero)
+    assert by_parent is not None
+    assert by_parent.larger is None
     bare: Fragment = replace(small, certificate=None)
     with pytest.raises(InputError, match="no certificate"):
         confirmation("x", bare, np.zeros((1, 3)), large, np.zeros((1, 3)))
