@@ -48,7 +48,8 @@ def stage_costs(config: Campaign, told: Forecast) -> tuple[StageCost, ...]:
     epochs.append(config.train.final.max_epochs or EPOCHS)
     training = sum(n * e * fragment * epoch for n, e in zip(trained, epochs, strict=True))
     preset = config.train.model.preset
-    known = "a model of GPAW's LCAO mode, within a factor of 3"
+    mode = "GFN-xTB" if config.label.kind == "xtb" else "GPAW's LCAO mode"
+    known = f"a model of {mode}, within a factor of 3"
     return (
         StageCost(
             "labels",

@@ -12,7 +12,7 @@ from clusterflow.campaign.inputs import gather_inputs
 from clusterflow.campaign.split import shares
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.extract import Certified, Sphere, Whole
-from clusterflow.config.label import GPAW
+from clusterflow.config.label import GPAW, XTB
 from clusterflow.config.start import Perturbed
 from clusterflow.core.data import Site
 from clusterflow.core.frames import content_hash, formula
@@ -115,17 +115,22 @@ def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, floa
             len(fragment.atoms),
             fragment.charge,
             fragment.spin,
-            f"{cost:.0f}" if cost is not None else "·",
+            "·" if cost is None else f"{cost:.0f}" if cost >= 1 else "<1",
         )
         out.append((row, cost))
     return out
 
 
 def _label_seconds(config: Campaign, fragment: Atoms) -> float | None:
-    """Core seconds of a label, where there is a cost model: GPAW's LCAO mode."""
-    from clusterflow.label.cost import estimate_seconds
+    """Core seconds of a label, where there is a cost model: GPAW's LCAO mode and xTB."""
+    from clusterflow.label.cost import estimate_seconds, estimate_xtb_seconds
 
+    if isinstance(config.label, XTB):
+        return estimate_xtb_seconds(fragment)
     if not isinstance(config.label, GPAW):
         return None
     reference = config.label.build()
-    return estimate_seconds(fragment, reference.h, reference.vacuum) if reference.mode == "lcao" else None
+    if reference.mode != "lcao":
+        return None
+    points = math.ceil(math.prod(reference.kpts) / 2) if fragment.pbc.any() else 1  # k and −k are the same
+    return points * estimate_seconds(fragment, reference.h, reference.vacuum)

@@ -67,6 +67,7 @@ def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
             ],
             "unit": "meV/Å",
             "new_labels": _before_training(snapshot),
+            **_ramp(snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
         }
         replace_bytes(folder.metrics, json.dumps(table, indent=1).encode())
@@ -96,6 +97,20 @@ def _write_calibration(folder: CampaignFolder, snapshot: Snapshot, frames: Seque
         models_made = [v["model_id"] for n, v in snapshot.decisions.items() if n.startswith("model/")]
         told = Calibration(model, str(frames[-1].info[keys.LEVEL]), tolerance, str(models_made[-1]))
         replace_bytes(folder.calibration, json.dumps(told.to_json(), indent=1).encode())
+
+
+def _ramp(snapshot: Snapshot) -> dict[str, Any]:
+    """What each iteration of a temperature ramp told, with the frames that it gave; nothing without one."""
+    rows = [
+        {
+            "iteration": (number := int(name.split("/")[1])),
+            **value,
+            "accepted": len(snapshot.decisions.get(f"selected/{number}", {}).get("fragments", ())),
+        }
+        for name, value in snapshot.decisions.items()
+        if name.startswith("ramp/")
+    ]
+    return {"ramp": sorted(rows, key=lambda row: row["iteration"])} if rows else {}
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

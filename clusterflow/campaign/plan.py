@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterflow.campaign.convergence import IterationRecord, stop_reason
+from clusterflow.campaign.ramp import judge, temperature_after
 from clusterflow.campaign.split import shares, split_validation
 from clusterflow.campaign.tasks import (
     DAMPING,
@@ -81,6 +82,9 @@ class _Walk:
         self.validation: list[str] = []
         self.test: list[str] = []
         self.late: list[str] = []
+        self.ramp: list[dict[str, Any]] = []
+        """What each iteration of a temperature ramp has told."""
+        self.acquired: list[str] = []
 
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
@@ -134,13 +138,17 @@ class _Walk:
             record = self.evaluate(iteration, model)
             # What was once decided stays: costs grow later, and a longer campaign must not undo its past.
             if f"continue/{iteration}" not in self.snapshot.decisions:
-                reason = stop_reason(self.config.stop, self.out.records, core_hours=self.snapshot.core_hours)
+                reason = self.ramp_ended() or stop_reason(
+                    self.config.stop, self.out.records, core_hours=self.snapshot.core_hours
+                )
                 if reason:
                     break
             self.out.decisions[f"continue/{iteration}"] = {}
             iteration += 1
             self.out.iteration = iteration
             new = self.acquire(iteration, model, record.mixture)
+            if not new and self.config.explore.temperature is not None:
+                continue  # nothing new at this temperature; the next one may have
             if not new:
                 reason = f"iteration {iteration} found no fragment that is not labelled already"
                 break
@@ -292,6 +300,9 @@ class _Walk:
         if missing:
             raise _Wait(*missing)
         sane = [k for k, o in zip(walkers, ended, strict=True) if o and o.status == "done" and o.summary["n_frames"]]
+        self.judge_ramp(iteration, [o for o in ended if o])
+        if not sane and self.ramp and iteration > 1:
+            return None  # the ramp ends here, with the potential that there is
         if not sane:
             reasons = sorted({o.reason or str(o.summary.get("stop_reason", "")) for o in ended if o})
             raise PlanStopped(
@@ -310,6 +321,8 @@ class _Walk:
         if isinstance(self.config.extract, Certified):  # what its cost and error models learn from
             more["labelled"] = [*self.train, *self.validation, *self.test]
             more["labels_left"] = told.get("labels_left")
+        if self.config.select.kind == "cbad":  # what has filled its bins
+            more = {"labelled": [*self.train, *self.validation], "acquired": list(self.acquired)}
         payload = self.payloads.acquire(
             iteration,
             model,
@@ -322,6 +335,7 @@ class _Walk:
         )
         key = self.ask("acquire", "local", payload)
         summary = self.required(key, f"Selecting fragments in iteration {iteration}")
+        self.acquired.append(key)
         self.out.records[-1].acquired = key
         self.out.records[-1].excess_novelty = summary["novelty"]["excess"]
         self.out.decisions[f"selected/{iteration}"] = {"fragments": [f["label_key"] for f in summary["fragments"]]}
@@ -335,7 +349,11 @@ class _Walk:
         explore, schedule = self.config.explore, self.config.explore.steps
         steps = steps_for(iteration - 1, first=schedule.first, growth=schedule.growth, maximum=schedule.maximum)
         # Once decided for an iteration, number and length stay: a campaign made longer keeps its past walks.
-        told = self.decided(f"walks/{iteration}", {"walkers": explore.walkers, "steps": steps})
+        wanted: dict[str, Any] = {"walkers": explore.walkers, "steps": steps}
+        if explore.temperature is not None:
+            wanted["temperature_K"] = temperature_after(explore.temperature, self.ramp)
+            wanted["displacement"] = explore.temperature.displacement
+        told = self.decided(f"walks/{iteration}", wanted)
         steps = int(told["steps"])
         counts = shares([s.weight for s in self.config.systems], int(told["walkers"]))
         payloads: list[dict[str, Any]] = []
@@ -343,14 +361,27 @@ class _Walk:
             ensemble = system.resolved_ensemble(periodic=known.periodic)
             conditions = draw_conditions(
                 count,
-                temperature_K=ensemble.temperature,
+                temperature_K=told.get("temperature_K", ensemble.temperature),
                 pressure_GPa=ensemble.pressure if isinstance(ensemble, NPT) else None,
                 campaign_seed=self.config.seed,
                 iteration=iteration,
                 system=system.name,
             )
-            payloads += [self.payloads.walk(model, known, drawn, steps) for drawn in conditions]
+            start = told.get("displacement")
+            payloads += [self.payloads.walk(model, known, drawn, steps, start) for drawn in conditions]
         return payloads
+
+    def judge_ramp(self, iteration: int, ended: Sequence[Outcome]) -> None:
+        """What the walks of an iteration mean for the temperature of the next one, if that rises."""
+        ramp, walks = self.config.explore.temperature, self.out.decisions[f"walks/{iteration}"]
+        if ramp is not None and "temperature_K" in walks:
+            record = judge(ramp, self.ramp, float(walks["temperature_K"]), ended)
+            self.ramp.append(record)
+            self.out.decisions[f"ramp/{iteration}"] = record
+
+    def ramp_ended(self) -> str:
+        """Why the temperature rises no further, or ""."""
+        return str(self.ramp[-1]["reason"]) if self.ramp and self.ramp[-1]["then"] in ("end", "stop") else ""
 
     def finish(self, model: str, reason: str) -> None:
         """Packages the final model; it is final once its package predicts what it does."""

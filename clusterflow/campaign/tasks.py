@@ -88,8 +88,11 @@ class Payloads:
         self.config, self.inputs = config, inputs
         self._reference = to_json(config.label)
         self._extract = to_json(config.extract)
-        self._explore = {k: v for k, v in to_json(config.explore).items() if k not in ("walkers", "steps", "pool")}
+        of_walks = ("walkers", "steps", "pool", "temperature")
+        self._explore = {k: v for k, v in to_json(config.explore).items() if k not in of_walks}
         self._select = {k: v for k, v in to_json(config.select).items() if k != "fragments"}
+        if self._select["kind"] == "novelty":
+            del self._select["kind"]  # there was no other, and keys stay what they were
 
     def seed(self, *parts: str | int) -> int:
         """Derived from the campaign's seed."""
@@ -152,9 +155,13 @@ class Payloads:
         core_only = self.config.train.core_only
         return {"model": model, "mixture": mixture, "labels": list(labels), "core_only": core_only}
 
-    def walk(self, model: str, system: SystemInput, drawn: WalkerConditions, steps: int) -> dict[str, Any]:
-        """One walker."""
+    def walk(
+        self, model: str, system: SystemInput, drawn: WalkerConditions, steps: int, displacement: float | None = None
+    ) -> dict[str, Any]:
+        """One walker; ``displacement`` (Å) of its start, if that is not the structure as it is."""
+        more = {} if displacement is None else {"displacement": displacement}
         return {
+            **more,
             "model": model,
             "system": system.name,
             "identity": system.identity,
@@ -177,7 +184,8 @@ class Payloads:
         pool: str,
         certified: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Scores the walks, selects and cuts. ``certified``: what the models of certified fragments learn from."""
+        """Scores the walks, selects and cuts. ``certified``: what the models of certified fragments learn from, or what
+        has filled the bins of CBAD."""
         return {
             **certified,
             "model": model,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from clusterflow.campaign.forecast import Forecast, forecast
 from clusterflow.cli.console import duration
+from clusterflow.config.campaign import Campaign
 from clusterflow.config.extract import Certified
 from clusterflow.config.load import load_campaign
 from clusterflow.errors import ConfigError
@@ -48,6 +49,8 @@ def check_campaign(path: Path, console: Console) -> None:
         markup=False,
         highlight=False,
     )
+    for line in said_of_ramp(config):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if told.label_core_seconds is not None:
         hours = told.label_core_seconds / 3600
         console.print(
@@ -62,6 +65,27 @@ def check_campaign(path: Path, console: Console) -> None:
         console.print(
             "cost: no estimate for this level; docs/concepts/labels.md has measured times", markup=False, soft_wrap=True
         )
+
+
+def said_of_ramp(config: Campaign) -> list[str]:
+    """What a temperature ramp will do, if there is one, and whether `stop:` lets it."""
+    ramp = config.explore.temperature
+    if ramp is None:
+        return []
+    rungs = ramp.temperatures()
+    shown = ", ".join(f"{t:g}" for t in (rungs if len(rungs) <= 12 else rungs[:3])) + (
+        "" if len(rungs) <= 12 else f", … {rungs[-1]:g}"
+    )
+    lines = [
+        f"temperature: {shown} K, one per iteration; one at which more than {ramp.max_unstable:.0%} of the walkers "
+        f"blow up is repeated, at most {ramp.repeats} times"
+    ]
+    if config.stop.iterations < len(rungs):
+        lines.append(
+            f"note: stop.iterations is {config.stop.iterations}, so the ramp ends at "
+            f"{rungs[max(0, config.stop.iterations - 1)]:g} K at most; {len(rungs)} iterations lead to {rungs[-1]:g} K"
+        )
+    return lines
 
 
 def fragments_table(told: Forecast) -> Table:

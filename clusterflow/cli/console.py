@@ -180,6 +180,8 @@ def event_line(event: Event) -> str:
         return f"{data['task']:8s} FAILED  {data['key'][:10]}  {data['reason']}{again}"
     if event.kind == "decision" and event.data["name"].startswith("selected/"):
         return f"iteration {event.data['name'].split('/')[1]}: {len(data['value']['fragments'])} fragments selected"
+    if event.kind == "decision" and event.data["name"].startswith("ramp/"):
+        return f"iteration {event.data['name'].split('/')[1]}: {data['value']['reason']}"
     if event.kind == "decision" and event.data["name"].startswith("split/") and "final" in data["value"]:
         new = len(data["value"]["train"]) + len(data["value"]["validation"])
         return f"version {event.data['name'].split('/')[1]}: training begins with {new} new labels"
@@ -200,7 +202,12 @@ def _done_text(data: Any) -> str:
     if data["task"] == "evaluate":
         return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
     if data["task"] in ("start", "acquire"):
-        return f"{len(s['fragments'])} fragments, {seconds}"
+        of = (
+            f" of {s['cbad']['candidates']} frames, {s['cbad']['covered']:.1%} of their bins known"
+            if "cbad" in s
+            else ""
+        )
+        return f"{len(s['fragments'])} fragments{of}, {seconds}"
     return seconds
 
 

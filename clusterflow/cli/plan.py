@@ -9,7 +9,7 @@ from rich.table import Table
 
 from clusterflow.campaign.budget import StageCost, stage_costs
 from clusterflow.campaign.forecast import forecast
-from clusterflow.cli.check import fragments_table
+from clusterflow.cli.check import fragments_table, said_of_ramp
 from clusterflow.config.load import load_campaign
 from clusterflow.execution.block_pool import block_script
 from clusterflow.execution.machines import BatchMachine, LocalMachine, Machine, load_machine
@@ -23,6 +23,8 @@ def plan_campaign(path: Path, *, machine: str | None, gpu_speed: float, console:
     _say(console, f"campaign '{config.name}' on {_described(place)}; nothing is submitted")
     _say(console, f"level of theory: {told.level_of_theory}")
     console.print(fragments_table(told))
+    for line in said_of_ramp(config):
+        _say(console, line)
     console.print(_cost_table(stage_costs(config, told), place, gpu_speed))
     _say(
         console,

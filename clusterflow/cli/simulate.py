@@ -57,10 +57,12 @@ def simulate_campaign(
     inputs, _ = gather_inputs(config)
     seed_frames = len(config.start.frames(inputs.level_of_theory)) if isinstance(config.start, Dataset) else 0
     streaming = config.loop if isinstance(config.loop, Streaming) else Streaming()
+    by_iteration = config.explore.temperature is not None or config.select.kind == "cbad"  # needs the synchronous loop
+    loops = (Synchronous(),) if by_iteration else (Synchronous(), streaming)
     rows: list[tuple[int, str, Workforce, Prediction]] = []
     for count in _nodes(nodes):
         wide = _on_nodes(force, count)
-        for loop in (Synchronous(), streaming):
+        for loop in loops:
             told = simulate(
                 config.model_copy(update={"loop": loop}),
                 inputs,

@@ -15,7 +15,7 @@ from clusterflow.config.loop import Loop, Synchronous
 from clusterflow.config.notify import Notify
 from clusterflow.config.score import GaussianMixture, Score
 from clusterflow.config.section import Section
-from clusterflow.config.selection import Select
+from clusterflow.config.selection import Select, Selection
 from clusterflow.config.start import Perturbed, Start
 from clusterflow.config.stop import Stop
 from clusterflow.config.systems import FilePath, System
@@ -35,7 +35,7 @@ class Campaign(Section):
     start: Start = Perturbed()
     explore: Explore = OpenMM()
     score: Score = GaussianMixture()
-    select: Select = Select()
+    select: Selection = Select()
     extract: Extract = BuildingBlocks()
     label: Label = GPAW()
     train: Train = NequIP()
@@ -48,7 +48,7 @@ class Campaign(Section):
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
 
-    @field_validator("explore", "start", "extract", "label", "loop", mode="before")
+    @field_validator("explore", "start", "extract", "label", "loop", "select", mode="before")
     @classmethod
     def _default_kind(cls, value: Any, info: Any) -> Any:
         defaults = {
@@ -57,6 +57,7 @@ class Campaign(Section):
             "extract": "building_blocks",
             "label": "gpaw",
             "loop": "synchronous",
+            "select": "novelty",
         }
         if isinstance(value, dict) and "kind" not in value:
             return {"kind": defaults[info.field_name], **value}
@@ -68,6 +69,34 @@ class Campaign(Section):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"two systems have the same name: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _ramp(self) -> Campaign:
+        ramp, streams = self.explore.temperature is not None, self.loop.kind == "streaming"
+        if ramp and streams:
+            raise ValueError(
+                "explore.temperature raises the temperature from one iteration to the next, and the streaming loop "
+                "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`"
+            )
+        if self.select.kind == "cbad" and streams:
+            raise ValueError(
+                "select.kind cbad looks at all walks of an iteration together, and the streaming loop has no "
+                "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`"
+            )
+        if self.select.kind == "cbad" and self.extract.kind == "certified":
+            raise ValueError(
+                "select.kind cbad chooses whole frames or building blocks, and certified fragments are built around "
+                "single atoms; write `extract: {kind: building_blocks}`, `sphere` or `whole`"
+            )
+        for system in self.systems if ramp else ():
+            told = system.ensemble
+            if told is not None and told.temperature != type(told)().temperature:
+                raise ValueError(
+                    f"explore.temperature sets the temperature of all walkers, and the ensemble of system "
+                    f"'{system.name}' says {told.temperature[0]:g} K to {told.temperature[1]:g} K; leave one of the "
+                    "two out"
+                )
         return self
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from clusterflow.config.quantities import Energy, Force, Length, Temperature, Time
+from clusterflow.config.ramp import Ramp
 from clusterflow.config.section import Section
 
 
@@ -71,7 +72,17 @@ class _Dynamics(Section):
     """MD steps between stored frames."""
     pool: Literal["last", "all"] = "last"
     """Which frames of a walker are candidates: its last sane one (the paper) or all."""
+    temperature: Ramp | None = None
+    """A temperature that rises from iteration to iteration, in place of those of the systems' ensembles."""
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_a_ramp(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("temperature") is not None:
+            steps = {"first": 2000, "growth": 1, "maximum": 2000}
+            return {"walkers": 50, "steps": steps, "pool": "all", **data}
+        return data
 
     def _shared(self, temperature_K: float, pressure_GPa: float | None, steps: int) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from clusterflow.config.quantities import Duration, Energy, Force, Length, LengthOrZero
 from clusterflow.config.section import Section
 
-_LEVEL_FIELDS = ("mode", "xc", "h", "basis", "cutoff", "vacuum", "poisson_vacuum", "dispersion")
+_LEVEL_FIELDS = ("mode", "xc", "h", "basis", "cutoff", "vacuum", "poisson_vacuum", "dispersion", "kpts")
 
 
 class GPAW(Section):
@@ -35,6 +35,8 @@ class GPAW(Section):
     poisson_vacuum: LengthOrZero | None = None
     """Extra vacuum for the electrostatic potential alone; 0 Å switches it off."""
     dispersion: Literal["d3bj", "none"] | None = None
+    kpts: tuple[int, int, int] | None = None
+    """Monkhorst–Pack grid for periodic cells (`extract: {kind: whole}`), e.g. `[2, 2, 2]`; default: Γ alone."""
     ranks: int = Field(1, ge=1)
     """MPI ranks per label."""
     time_limit: Duration = 86_400.0

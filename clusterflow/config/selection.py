@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from clusterflow.config.cbad import CBAD
 from clusterflow.config.section import Section
 
 
 class Select(Section):
     """Ranks building blocks by the novelty of their atoms."""
 
+    kind: Literal["novelty"] = "novelty"
     ranking: Literal["least_likely_atom", "sum_below_threshold", "mean_without_h", "per_cost"] = "least_likely_atom"
     """`least_likely_atom` is the paper's; the others are the alternatives that it names."""
     threshold: float | None = None
@@ -31,3 +33,6 @@ class Select(Section):
         from clusterflow.selection.cores import BlockSelector
 
         return BlockSelector(ranking=self.ranking, threshold=self.threshold, per_frame=self.per_frame)
+
+
+Selection = Annotated[Select | CBAD, Field(discriminator="kind")]

@@ -37,6 +37,7 @@ from clusterflow.core.frames import (
 from clusterflow.core.protocols import Selector
 from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
 from clusterflow.execution.certifying import certified_rule, confirming_fragments
+from clusterflow.execution.covering import Covered, cover
 from clusterflow.execution.starting import start
 from clusterflow.execution.worker import MPI
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
@@ -190,9 +191,13 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     settings = section(Explore, payload["explore"])
     explorer = settings.build(payload["temperature_K"], payload["pressure_GPa"], payload["steps"])
     potential = _potential(payload["model"], place)
-    trajectory = explorer.explore(
-        place.system(payload["system"]), potential, seed=payload["seed"], workdir=place.scratch
-    )
+    atoms = place.system(payload["system"])
+    if payload.get("displacement"):
+        from clusterflow.structures.perturbation import perturb
+
+        rng = np.random.default_rng([payload["seed"], 2])
+        atoms = perturb(atoms, displacement=payload["displacement"], strain=0.0, rng=rng)
+    trajectory = explorer.explore(atoms, potential, seed=payload["seed"], workdir=place.scratch)
     frames = trajectory.frames[1:]  # the first is the start, which every walker of the system shares
     for a in frames:
         a.info[keys.SYSTEM] = payload["system"]
@@ -236,23 +241,28 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         if certifying
         else plain
     )
-    ranking = section(Select, payload["select"])
-    selector: Selector = FrameSelector()
-    if isinstance(plain, SphericalCut):
-        selector = AtomSelector(per_frame=ranking.per_frame)
-    elif has_blocks:
-        selector = replace(ranking.build(), along=along)
-    # More than the budget, since some candidates will be duplicates or cannot be cut.
-    try:
-        sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
-    except StructureError as error:  # of frames that the potential made, not of what the user gave
-        raise ScienceError(
-            f"No explored frame can be divided into building blocks: {error.what}",
-            where=error.where,
-            todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
-        ) from error
     known = place.known_fragments(payload["known"])
-    kept, refused = _cut(frames, sites, rule, along, known, payload["budget"])
+    covered: Covered | None = None
+    if payload["select"].get("kind") == "cbad":
+        covered = cover(payload, frames, rule, along if has_blocks else None, known, place)
+        kept, refused = covered.fragments, covered.refused
+    else:
+        ranking = section(Select, payload["select"])
+        selector: Selector = FrameSelector()
+        if isinstance(plain, SphericalCut):
+            selector = AtomSelector(per_frame=ranking.per_frame)
+        elif has_blocks:
+            selector = replace(ranking.build(), along=along)
+        # More than the budget, since some candidates will be duplicates or cannot be cut.
+        try:
+            sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
+        except StructureError as error:  # of frames that the potential made, not of what the user gave
+            raise ScienceError(
+                f"No explored frame can be divided into building blocks: {error.what}",
+                where=error.where,
+                todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
+            ) from error
+        kept, refused = _cut(frames, sites, rule, along, known, payload["budget"])
     by_id = {content_hash(a): a for a in frames}
     wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]
     if certifying:
@@ -276,13 +286,17 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         novelty=flat,
         selected=selected,
     )
+    fragments = describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated))
+    if covered is not None:
+        covered.write(place.out, [str(f["label_key"]) for f in fragments])
     known_up_to = np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
-        "fragments": describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated)),
+        "fragments": fragments,
         "novelty": _novelty_found(flat, known_up_to),
         "n_frames": len(frames),
         "refused": refused[:50],
         **({"error_model": rule.error_model.to_json()} if certifying else {}),
+        **({"cbad": covered.told} if covered is not None else {}),
     }
 
 

@@ -61,6 +61,10 @@ class Workplace:
         """The built structure of a system."""
         return read_frames(self.folder.inputs / f"{name}.extxyz")[0]
 
+    def has_system(self, name: str) -> bool:
+        """Whether there is a system of this name; frames of a seed dataset may be of none."""
+        return (self.folder.inputs / f"{name}.json").is_file()
+
     def known_fragments(self, label_keys: Sequence[str]) -> list[Fragment]:
         """Fragments of this campaign that have been asked for already."""
         wanted = set(label_keys)

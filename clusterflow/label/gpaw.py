@@ -46,7 +46,7 @@ class GPAWReference:
     the final state (the energy is then the free energy, whose derivative the forces are); ``stencil`` points on each
     side of the finite-difference Laplacian (fd, 1–6); ``interpolation`` half width of the density interpolation (2
     cubic, 3 quintic, 4 heptic; fd, lcao); ``convergence`` criteria by GPAW's names (energy, density, eigenstates,
-    forces). Only the Γ point.
+    forces); ``kpts`` Monkhorst–Pack grid of periodic cells, only the Γ point by default (fragments have no other).
 
     How it is computed (not part of the level):
 
@@ -72,6 +72,7 @@ class GPAWReference:
     stencil: int = 6
     interpolation: int = 4
     convergence: Mapping[str, float] = field(default_factory=lambda: dict(CONVERGENCE))
+    kpts: tuple[int, int, int] = (1, 1, 1)
     ranks: int = 1
     time_limit: float = 86_400.0
     launcher: tuple[str, ...] = ()
@@ -124,7 +125,8 @@ class GPAWReference:
         parts.append(f"vacuum={self.vacuum:g}")
         if self.mode != "pw":
             parts.append(f"poisson_vacuum={self.poisson_vacuum or 0:g}")
-        parts += ["kpts=gamma", f"smearing={self.smearing_eV:g}"]
+        grid = "gamma" if self.kpts == (1, 1, 1) else "x".join(str(n) for n in self.kpts)
+        parts += [f"kpts={grid}", f"smearing={self.smearing_eV:g}"]
         parts.append("scf=" + ",".join(f"{k}:{float(v):g}" for k, v in sorted(self.convergence.items())))
         return " ".join([*parts, f"setups={setups}"])
 
@@ -211,7 +213,7 @@ class GPAWReference:
         parameters: dict[str, Any] = {
             "xc": self.xc,
             "charge": charge,
-            "kpts": [1, 1, 1],
+            "kpts": [1, 1, 1] if finite else list(self.kpts),
             "convergence": dict(self.convergence),
             "occupations": {"name": "fermi-dirac", "width": self.smearing_eV},
             "mode": {
@@ -289,6 +291,8 @@ def _check_fields(r: GPAWReference) -> None:
     for name, value, low, high in ranges:
         if not low <= value <= high:
             raise InputError(f"GPAW's {name} = {value:g} is not between {low:g} and {high:g}.")
+    if len(r.kpts) != 3 or not all(1 <= n <= 64 for n in r.kpts):
+        raise InputError(f"GPAW's kpts = {r.kpts} is no grid.", todo="Give three numbers between 1 and 64.")
     for name, value in r.convergence.items():
         if name not in _CRITERIA or not value > 0:
             raise InputError(

@@ -115,8 +115,10 @@ def _calculator(job: Mapping[str, Any], rung: Mapping[str, Any], text: str) -> A
         parameters["mixer"] = (MixerDif if job["magmoms"] is not None else Mixer)(*rung["mixing"])
     if rung["path_smearing_eV"] > 0:
         parameters["occupations"] = {**parameters["occupations"], "width": rung["path_smearing_eV"]}
+    # Atoms are anywhere, so there is no symmetry but that of time, which halves the k-points.
+    symmetry = "off" if parameters["kpts"] == [1, 1, 1] else {"point_group": False}
     return GPAW(
-        legacy_gpaw=True, txt=text, symmetry="off", maxiter=job["max_scf_steps"] * rung["step_factor"], **parameters
+        legacy_gpaw=True, txt=text, symmetry=symmetry, maxiter=job["max_scf_steps"] * rung["step_factor"], **parameters
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from clusterflow.campaign.loop import Loop
-from clusterflow.cli.console import CampaignView
+from clusterflow.cli.console import CampaignView, event_line
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.errors import LabelError
-from clusterflow.state.journal import Journal
+from clusterflow.state.journal import Event, Journal
 from clusterflow.state.lease import Lease
 from clusterflow.state.snapshot import fold
 from clusterflow.testing.toy_campaign import TOY_INPUTS, ToyEngine, toy_result
@@ -65,6 +65,12 @@ def test_one_screen_on_a_terminal(tmp_path: Path) -> None:
     ):
         assert words in said
     assert "SCF did not converge [in 120 steps]" in said
+
+
+def test_what_a_ramp_says() -> None:
+    told = {"temperature_K": 400.0, "walkers": 8, "unstable": 6, "then": "repeat", "reason": "6 of 8 walkers blew up"}
+    event = Event(1, "2026-11-21T00:00:00", 1, "decision", {"name": "ramp/2", "value": told}, "", "")
+    assert event_line(event) == "iteration 2: 6 of 8 walkers blew up"
 
 
 def test_plain_lines_elsewhere(tmp_path: Path) -> None:

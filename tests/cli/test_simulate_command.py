@@ -48,6 +48,14 @@ def test_without_workers_it_takes_those_of_the_machine() -> None:
     assert "streaming" in text
 
 
+def test_a_ramp_is_predicted_for_the_loop_that_it_needs() -> None:
+    code, text = simulate("--times", TIMES, "--json", file=QUICK.with_name("ramp.yaml"))
+    assert code == 0, text
+    (told,) = json.loads(text)["predictions"]
+    assert told["loop"] == "synchronous"
+    assert "the ramp has reached 1000 K" in told["ended"]
+
+
 def test_times_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "times.yaml").write_text("md: 1 min\nlabel: 2 min ± 50%\ntrain: 3 min\n")
     code, text = simulate("--times", str(tmp_path / "times.yaml"))

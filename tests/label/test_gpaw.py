@@ -46,6 +46,7 @@ def test_default_is_the_papers_level():
         {"stencil": 3},
         {"interpolation": 3},
         {"convergence": {"density": 1e-3}},
+        {"kpts": (2, 2, 2)},
     ],
 )
 def test_level_changes_with_the_theory(change):
@@ -74,6 +75,7 @@ def test_level_does_not_change_with_the_way(change):
     [
         ({"mode": "tb"}, "'tb' is not a GPAW mode"),
         ({"h": 2.0}, "h = 2"),
+        ({"kpts": (2, 0, 2)}, "no grid"),
         ({"vacuum": 0.0}, "vacuum"),
         ({"ranks": 0}, "ranks"),
         ({"max_attempts": 9}, "max_attempts"),
@@ -173,6 +175,18 @@ def test_periodic_cell_has_stress_in_plane_waves(tmp_path):
         energies.append(pw.label(strained, charge=0, spin=0, workdir=folder).prediction.energy)
     slope = (energies[0] - energies[1]) / 0.02 / cell.get_volume()
     assert label.prediction.stress[2, 2] == pytest.approx(slope, rel=0.05)
+
+
+def test_k_points_of_a_cell_are_those_of_its_supercell(tmp_path):
+    cell = _h2(0.75, cell=[2.4, 3.0, 3.0], pbc=True)
+    cell.positions[1, 0] += 0.1
+    fine = {"h": 0.2, "convergence": {"energy": 1e-6, "density": 1e-7}}  # 12 points in the cell, 36 in three
+    grid = _tiny(kpts=(3, 1, 1), **fine).label(cell, charge=0, spin=0, workdir=tmp_path / "grid").prediction
+    three = _tiny(**fine).label(cell.repeat((3, 1, 1)), charge=0, spin=0, workdir=tmp_path / "three").prediction
+    alone = _tiny(**fine).label(cell, charge=0, spin=0, workdir=tmp_path / "alone").prediction
+    assert 3.0 * grid.energy == pytest.approx(three.energy, abs=1e-3)
+    assert grid.forces == pytest.approx(three.forces[:2], abs=2e-3)
+    assert abs(grid.energy - alone.energy) > 0.05  # so small a cell needs them
 
 
 # --- how it runs -------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from clusterflow.errors import InputError
-from clusterflow.label.cost import all_electrons, estimate_seconds, fit_cost
+from clusterflow.label.cost import all_electrons, estimate_seconds, estimate_xtb_seconds, fit_cost
 from clusterflow.physics.electrons import valence_electrons
 
 
@@ -71,3 +71,19 @@ def test_timings_that_are_none_are_refused():
         fit_cost([100.0, 200.0], [10.0])
     with pytest.raises(InputError, match="positive number"):
         fit_cost([100.0], [0.0])
+
+
+@pytest.mark.parametrize(
+    ("symbols", "periodic", "measured"),
+    [
+        ("C16H34", False, 0.09),
+        ("O32H64", True, 1.13),
+        ("Zn8C48H24O26", True, 2.58),
+        ("Zn6C48H60N24", True, 5.2),
+        ("Zr6O32C48H28", True, 5.76),
+        ("Zn16C96H48O52", True, 13.9),
+    ],
+)
+def test_xtb_against_measurements(symbols, periodic, measured):
+    found = estimate_xtb_seconds(Atoms(symbols, pbc=periodic))
+    assert measured / 1.65 < found < 1.65 * measured
