@@ -1,10 +1,12 @@
-"""Time of Gaussian-mixture scoring against one force call.
+"""Time of scoring against one force call.
 
-    python benchmarks/scoring.py [--model FOLDER] [--structure FILE] [--repeats N] [--json FILE]
+    python benchmarks/scoring.py [--model FOLDER] [--structure FILE] [--beside PRESET] [--repeats N] [--json FILE]
 
 Fits mixtures to synthetic features (the time does not depend on what they mean) and scores 100, 456 and 5000 atoms with
-8 and 16 features. With ``--model`` and ``--structure`` it also times one energy-and-force call of that potential on
-that structure, its features, and their scoring. For numbers that can be compared, set OMP_NUM_THREADS=1 and leave the
+8 and 16 features. ``--beside small`` (base, extended) times force calls of an untrained potential of that size on
+UiO-66 cells of 114, 456 and 5016 atoms, what its features cost beside the forces of the same pass, and every kind of
+novelty on them. With ``--model`` and ``--structure`` it times one energy-and-force call of that potential on that
+structure, its features, and their scoring. For numbers that can be compared, set OMP_NUM_THREADS=1 and leave the
 machine idle.
 """
 
@@ -26,6 +28,7 @@ from clusterflow.core.frames import read_frames
 from clusterflow.score.gmm import ElementMixture, GaussianMixtureNovelty, fit_elements
 
 SIZES, WIDTHS, ELEMENTS, COMPONENTS = (100, 456, 5000), (8, 16), ("H", "C", "O", "Zr"), 10
+STRUCTURES = Path(__file__).parents[1] / "configs" / "structures"
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
@@ -91,11 +94,71 @@ def force_call(model: Path, structure: Path, repeats: int) -> dict[str, Any]:
     }
 
 
+def untrained(preset: str, device: str) -> Any:
+    """A potential with random weights: its time is that of a trained one."""
+    from clusterflow.train import nequip_model
+    from clusterflow.train.dataset import Statistics
+    from clusterflow.train.nequip_config import NequIPModelSettings
+    from clusterflow.train.nequip_potential import NequIPPotential
+
+    statistics = Statistics(30.0, dict.fromkeys(ELEMENTS, 0.0), dict.fromkeys(ELEMENTS, 1.0), 1.0)
+    config = nequip_model.ModelConfig(NequIPModelSettings.preset(preset), ELEMENTS, statistics, "")
+    where = nequip_model.choose_device(device)
+    model = nequip_model.build_model(config, seed=1).to(where).eval()
+    return NequIPPotential(model, config, "untrained", device=where, threads=1)
+
+
+def beside_force_call(preset: str, repeats: int, device: str) -> list[dict[str, Any]]:
+    """Force call, the same with features, and each novelty on these features: medians in ms, with ten Gaussians (or the
+    default number of kept atoms) per element."""
+    from clusterflow.score.calibration import calibrate
+    from clusterflow.score.distance import DistanceNovelty
+    from clusterflow.score.entropy import EntropyNovelty
+
+    cell = read_frames(STRUCTURES / "UiO-66_primitive.extxyz")[0]
+    potential = untrained(preset, device)
+    rng, training = np.random.default_rng(0), []
+    for _ in range(30):
+        training.append(cell.copy())
+        training[-1].positions += rng.normal(0.0, 0.05, (len(cell), 3))
+    kinds = {
+        "gmm": GaussianMixtureNovelty(potential, components=(COMPONENTS, COMPONENTS)).fit(training),
+        "distance": DistanceNovelty(potential).fit(training),
+        "entropy": EntropyNovelty(potential).fit(training),
+    }
+    known = np.concatenate([kinds["gmm"].score(a) for a in training])
+    names = np.concatenate([a.get_chemical_symbols() for a in training])
+    curve = calibrate(known, np.abs(known), names, np.repeat(np.arange(30), len(cell)))
+    rows = []
+    for repeat in ((1, 1, 1), (2, 2, 1), (2, 2, 11)):
+        atoms = cell.repeat(repeat)
+        features, symbols = potential.features(atoms), atoms.get_chemical_symbols()
+        few = max(3, repeats // (len(atoms) // 100))
+        row: dict[str, Any] = {"preset": preset, "atoms": len(atoms)}
+        row["force_ms"] = 1e3 * median_seconds(functools.partial(potential.predict, [atoms]), few)
+        row["with_features_ms"] = 1e3 * median_seconds(functools.partial(potential.predict_with_features, atoms), few)
+        for kind, novelty in kinds.items():
+            call = functools.partial(novelty.score_features, features, symbols)
+            row[f"{kind}_ms"] = 1e3 * median_seconds(call, max(few, 5))
+        score = kinds["gmm"].score_features(features, symbols)
+        row["calibrate_ms"] = 1e3 * median_seconds(functools.partial(curve.estimate, score, symbols), max(few, 5))
+        rows.append(row)
+        shares = ", ".join(f"{k} {row[f'{k}_ms']:.1f} ({row[f'{k}_ms'] / row['force_ms']:.1%})" for k in kinds)
+        print(
+            f"{preset}, {len(atoms)} atoms: forces {row['force_ms']:.1f} ms, with features "
+            f"{row['with_features_ms']:.1f}; {shares}; calibrated error {row['calibrate_ms']:.2f}",
+            flush=True,
+        )
+    return rows
+
+
 def main() -> None:
     """Prints the table and, where asked, writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="folder of a trained NequIP potential")
     parser.add_argument("--structure", type=Path, help="structure for the force call (with --model)")
+    parser.add_argument("--beside", action="append", default=[], choices=("small", "base", "extended"))
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (with --beside)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     options = parser.parse_args()
@@ -109,6 +172,8 @@ def main() -> None:
         per_atom = 1e3 * float(row["score_ms"]) / int(row["atoms"])
         print(f"{row['atoms']:>7}{row['features']:>10}{row['score_ms']:>12.3f}{per_atom:>15.2f}")
     result: dict[str, Any] = {"scoring": rows}
+    beside = [beside_force_call(preset, options.repeats, options.device) for preset in options.beside]
+    result["beside_force_call"] = [row for rows_of_one in beside for row in rows_of_one]
     if options.model is not None:
         call = force_call(options.model, options.structure, options.repeats)
         result["force_call"] = call

@@ -43,6 +43,9 @@ def event_text(event: Event) -> str:
     pairs.update({k: event.data[k] for k in _WANTED if event.data.get(k) not in (None, "")})
     if isinstance(event.data.get("what"), Mapping):
         pairs.update(event.data["what"])
+    summary = event.data.get("summary")
+    if isinstance(summary, Mapping) and summary.get("alarms"):
+        pairs["warning"] = "; ".join(str(a) for a in summary["alarms"])
     return " ".join(f"{name}={_value(value)}" for name, value in pairs.items())
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
+from clusterflow.campaign.calibrations import calibration_rows, noise_statement
 from clusterflow.campaign.status import model_rows
 from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
@@ -68,6 +70,8 @@ def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
             "unit": "meV/Å",
             "new_labels": _before_training(snapshot),
             **_ramp(snapshot),
+            "noise": noise_statement(snapshot),
+            "novelty": _novelty_calibrations(folder, snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
         }
         replace_bytes(folder.metrics, json.dumps(table, indent=1).encode())
@@ -111,6 +115,17 @@ def _ramp(snapshot: Snapshot) -> dict[str, Any]:
         if name.startswith("ramp/")
     ]
     return {"ramp": sorted(rows, key=lambda row: row["iteration"])} if rows else {}
+
+
+def _novelty_calibrations(folder: CampaignFolder, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Of each iteration: how the calibration of novelty did on the test set and on new labels; the last one whole."""
+    rows = calibration_rows(snapshot)
+    told = [{k: v for k, v in asdict(r).items() if k != "key"} for r in rows]
+    for row, data in zip(rows, told, strict=True):
+        if row in rows[-2:]:
+            file = folder.result("calibrate", row.key) / "calibration.json"
+            data.update(json.loads(file.read_text(encoding="utf-8")))
+    return told
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

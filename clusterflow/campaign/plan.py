@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clusterflow.campaign.convergence import IterationRecord, stop_reason
+from clusterflow.campaign.convergence import IterationRecord, noise_of, stop_reason
 from clusterflow.campaign.ramp import judge, temperature_after
 from clusterflow.campaign.split import shares, split_validation
 from clusterflow.campaign.tasks import (
@@ -85,6 +85,8 @@ class _Walk:
         self.ramp: list[dict[str, Any]] = []
         """What each iteration of a temperature ramp has told."""
         self.acquired: list[str] = []
+        self.validated: dict[str, list[str]] = {}
+        """Model → the validation split that it was trained beside."""
 
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class _Walk:
             # What was once decided stays: costs grow later, and a longer campaign must not undo its past.
             if f"continue/{iteration}" not in self.snapshot.decisions:
                 reason = self.ramp_ended() or stop_reason(
-                    self.config.stop, self.out.records, core_hours=self.snapshot.core_hours
+                    self.config.stop, self.out.records, core_hours=self.snapshot.core_hours, unit=self.config.score.unit
                 )
                 if reason:
                     break
@@ -264,6 +266,8 @@ class _Walk:
         mixture = self.ask("novelty", "local", self.payloads.novelty(iteration, model, self.train))
         self.required(mixture, f"Fitting the feature density of iteration {iteration}")
         key = self.ask("evaluate", "local", self.payloads.evaluation(model, mixture, self.test))
+        self.validated[model] = list(self.validation)
+        self.calibrate(iteration, model, mixture, self.test, new=False)
         summary = self.required(key, f"Evaluating the model of iteration {iteration}")
         record = IterationRecord(
             iteration=iteration,
@@ -273,6 +277,7 @@ class _Walk:
             n_training=len(self.train) + len(self.validation),
             n_labels=self.bought(),
             test_mae_p95=float(summary["mae_p95"]),
+            **noise_of(summary),
         )
         self.out.records.append(record)
         self.out.decisions[f"evaluated/{iteration}" + ("/final" if extra else "")] = {
@@ -290,6 +295,12 @@ class _Walk:
         good = [k for k in keys if (o := self.outcome(k)) is not None and o.status == "done"]
         key = self.ask("evaluate", "local", self.payloads.evaluation(model, mixture, good))
         self.out.decisions[f"new_labels/{iteration}"] = {"evaluation": key}
+        self.calibrate(iteration, model, mixture, good, new=True)
+
+    def calibrate(self, iteration: int, model: str, mixture: str, labels: Sequence[str], *, new: bool) -> None:
+        """What novelty means in eV/Å, and whether that holds on these labels. Nothing waits for it."""
+        told = self.payloads.calibration(iteration, model, mixture, self.validated[model], labels, new=new)
+        self.ask("calibrate", "local", told)
 
     def acquire(self, iteration: int, model: str, mixture: str) -> tuple[str, list[Mapping[str, Any]]] | None:
         """Walks, scores, selects and cuts; None if nothing new was found."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clusterflow import __version__
+from clusterflow.campaign.calibrations import calibration_rows
 from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.report_structures import explored, tested
 from clusterflow.campaign.status import campaign_status
@@ -17,6 +18,7 @@ from clusterflow.campaign.timeline import running_periods, strips
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import Metrics
+from clusterflow.evaluate.report.calibration_data import CalibrationView, calibration_view
 from clusterflow.evaluate.report.collect import feature_map, novelty_histograms, parity_of
 from clusterflow.evaluate.report.data import (
     CorrelationRow,
@@ -96,6 +98,8 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         models=tuple(models),
         novelty=tuple(novelty),
         correlations=tuple(correlations),
+        noise=status.noise,
+        calibrations=tuple(_calibrations(folder, snapshot)),
         feature_maps=tuple(maps),
         walkers=tuple(_walkers(snapshot)),
         fragments=tuple(_fragments(folder, snapshot)),
@@ -194,6 +198,16 @@ def _tested(folder: CampaignFolder, evaluated: Mapping[str, Any]) -> list[Struct
         return tested(folder, _payload(folder, "evaluate", evaluated["evaluation"])["labels"], dict(arrays))
 
 
+def _calibrations(folder: CampaignFolder, snapshot: Snapshot) -> list[CalibrationView]:
+    return [
+        calibration_view(
+            snapshot.outcomes[row.key].summary,
+            json.loads((_verified(folder, "calibrate", row.key) / "calibration.json").read_text(encoding="utf-8")),
+        )
+        for row in calibration_rows(snapshot)
+    ]
+
+
 def _novelty(
     folder: CampaignFolder,
     snapshot: Snapshot,
@@ -220,7 +234,8 @@ def _novelty(
             train = {k: known[k] for k in known.files}
         with np.load(_verified(folder, "acquire", pool) / "pool.npz", allow_pickle=False) as found:
             new = {k: found[k] for k in found.files}
-        density = json.loads((fitted / "density.json").read_text(encoding="utf-8"))["mixtures"]
+        told = json.loads((fitted / "density.json").read_text(encoding="utf-8"))
+        density, unit = told.get("mixtures") or {}, str(told.get("unit", "nats"))
         drawn = np.full((len(new["numbers"]), 2), -1)
         if pool == list(pools.values())[-1]:
             views, drawn = explored(folder.result("acquire", pool), new, len(structures))
@@ -228,7 +243,9 @@ def _novelty(
         for z in sorted(set(new["numbers"].tolist()) | set(train["numbers"].tolist())):
             element = chemical_symbols[int(z)]
             old, fresh = train["numbers"] == z, new["numbers"] == z
-            histograms.append(novelty_histograms(iteration, element, train["novelty"][old], new["novelty"][fresh]))
+            histograms.append(
+                novelty_histograms(iteration, element, train["novelty"][old], new["novelty"][fresh], unit=unit)
+            )
             if old.any():
                 mixture = density.get(element, {})
                 maps.append(

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clusterflow.campaign.calibrations import noise_statement, standing_alarms
 from clusterflow.campaign.lag import mean_lag, model_lag
 from clusterflow.campaign.timeline import LaneUse, lane_use
 from clusterflow.state.snapshot import Outcome, Snapshot
 
 _RECENT = 20
-STAGES = ("start", "label", "train", "novelty", "evaluate", "explore", "acquire", "export")
+STAGES = ("start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "export")
 
 
 @dataclass(slots=True)
@@ -66,6 +67,10 @@ class Status:
     """ "task: error" → how often, attempts that were repeated not counted."""
     model_lag: float | None = None
     """Mean over all labels, in versions; None: the loop is synchronous, or no such label has been trained on."""
+    warnings: list[str] = field(default_factory=list)
+    """What the newest calibrations of novelty warn of."""
+    noise: str = ""
+    """Where the newest model stands against the noise of its labels; "" where that is not known."""
     seconds_left: float | None = None
     """Predicted by simulating what is left with the times measured so far; None: not predicted."""
 
@@ -108,6 +113,8 @@ def campaign_status(snapshot: Snapshot) -> Status:
             Counter(f"{o.kind}: {o.error}" for o in snapshot.outcomes.values() if o.status == "failed").most_common()
         ),
         model_lag=mean_lag(model_lag(snapshot)),
+        warnings=standing_alarms(snapshot),
+        noise=noise_statement(snapshot),
     )
 
 

@@ -134,11 +134,16 @@ class Stream:
     def _kept_ending(self) -> Mapping[str, Any] | None:
         """The decision to end, unless the criteria have changed since: then they are judged anew."""
         kept = self._desk.kept("ending")
-        if kept is None or kept["stop"] == to_json(self._config.stop):
+        if kept is None or kept["stop"] == self._criteria():
             return kept
         for name in ("ending", "stop"):
             self._desk.withdraw(name)
         return None
+
+    def _criteria(self) -> dict[str, Any]:
+        """`stop:` as the decision to end keeps it; without what is switched off and older versions did not know."""
+        told = to_json(self._config.stop)
+        return {k: v for k, v in told.items() if k != "noise_floor" or v}
 
     # -- what has ended -----------------------------------------------------------------------------------------
 
@@ -187,7 +192,7 @@ class Stream:
         records = [self._versions.newest.record]
         if self._config.stop.novelty is not None:
             records = [self._exploration.explored(v.record) for v in self._versions.all if v.record is not None]
-        reason = stop_reason(self._config.stop, records, core_hours=self._core_hours)
+        reason = stop_reason(self._config.stop, records, core_hours=self._core_hours, unit=self._config.score.unit)
         return bool(reason) and self._decide_to_end(reason)
 
     def _decide_to_end(self, reason: str) -> bool:
@@ -196,7 +201,7 @@ class Stream:
         last = newest.final and not self._pool.fresh and not self._pool.open
         self._ending = {
             "reason": reason,
-            "stop": to_json(self._config.stop),
+            "stop": self._criteria(),
             "acquisitions": self._exploration.give_up(),
             "final": newest.number if last else newest.number + 1,
         }
@@ -262,9 +267,12 @@ class Stream:
         """Errors of the newest version on the labels that the next one is trained on. Nothing waits for it."""
         name, before = f"new_labels/{number}", self._versions.newest
         kept = self._desk.kept(name)
+        keys = [*split["train"], *split["validation"]]
+        if keys and before.mixture:
+            self._versions.calibrate(before, number, keys, new=True)
         if (kept and self._desk.outcome(str(kept["evaluation"]))) or not before.mixture:
             return
-        if keys := [*split["train"], *split["validation"]]:
+        if keys:
             payload = self._payloads.evaluation(before.model, before.mixture, keys)
             self._desk.decide(name, {"evaluation": self._desk.ask("evaluate", "local", payload)})
 

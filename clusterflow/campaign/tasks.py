@@ -16,6 +16,7 @@ from clusterflow.core.data import Task
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.core.seeds import derive_seed
 from clusterflow.explore.walkers import WalkerConditions
+from clusterflow.score.calibration import CONFIDENCE
 
 PLAN_VERSION = 1
 """Part of every task key: a change of what a task computes must change it."""
@@ -152,8 +153,25 @@ class Payloads:
 
     def evaluation(self, model: str, mixture: str, labels: Sequence[str]) -> dict[str, Any]:
         """What is not trained on is not judged by."""
-        core_only = self.config.train.core_only
-        return {"model": model, "mixture": mixture, "labels": list(labels), "core_only": core_only}
+        told = {"model": model, "mixture": mixture, "labels": list(labels), "core_only": self.config.train.core_only}
+        noise = self.config.train.label_noise
+        return {**told, "label_noise": dict(noise)} if noise else told
+
+    def calibration(
+        self, iteration: int, model: str, mixture: str, validation: Sequence[str], labels: Sequence[str], *, new: bool
+    ) -> dict[str, Any]:
+        """Novelty calibrated on the validation split, judged on ``labels``: the test set, or the ``new`` ones that this
+        model asked for."""
+        return {
+            "model": model,
+            "mixture": mixture,
+            "validation": list(validation),
+            "labels": list(labels),
+            "core_only": self.config.train.core_only,
+            "confidence": CONFIDENCE,
+            "iteration": iteration,
+            "new": new,
+        }
 
     def walk(
         self, model: str, system: SystemInput, drawn: WalkerConditions, steps: int, displacement: float | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clusterflow.campaign.convergence import IterationRecord
+from clusterflow.campaign.convergence import IterationRecord, noise_of
 from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.label_pool import LabelPool
 from clusterflow.campaign.tasks import DAMPING, Payloads, PlanStopped
@@ -143,6 +144,12 @@ class Versions:
             version.attempt += 1
             version.training = ""
 
+    def calibrate(self, version: Version, number: int, labels: Sequence[str], *, new: bool) -> None:
+        """What novelty means in eV/Å for this version, and whether that holds on ``labels``. Nothing waits for it."""
+        validation = self._pool.validation[: version.n_validation]
+        told = self._payloads.calibration(number, version.model, version.mixture, validation, labels, new=new)
+        self._desk.ask("calibrate", "local", told)
+
     def _record(self, version: Version) -> None:
         found = self._desk.outcome(version.evaluation)
         assert found is not None
@@ -154,6 +161,7 @@ class Versions:
             n_training=version.n_train + version.n_validation,
             n_labels=0,  # so far; the stream knows when it judges
             test_mae_p95=float(found.summary["mae_p95"]),
+            **noise_of(found.summary),
         )
         self._desk.decide(
             f"evaluated/{version.number}",
@@ -165,3 +173,4 @@ class Versions:
                 "n_training": version.record.n_training,
             },
         )
+        self.calibrate(version, version.number, self._pool.test, new=False)

@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from clusterflow.campaign.calibrations import calibration_text
 from clusterflow.campaign.status import Status, campaign_status
 from clusterflow.campaign.tasks import Plan
 from clusterflow.state.journal import Event
@@ -25,6 +26,7 @@ _NAMES = {
     "train": "training",
     "novelty": "feature density",
     "evaluate": "evaluation",
+    "calibrate": "calibration of novelty",
     "explore": "dynamics",
     "acquire": "selection",
     "export": "packaging",
@@ -201,6 +203,11 @@ def _done_text(data: Any) -> str:
         return text + (f", stopped: {s['stop_reason']}" if s["stop_reason"] else "")
     if data["task"] == "evaluate":
         return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
+    if data["task"] == "calibrate":
+        return f"{calibration_text(s)}, {seconds}"
+    if data["task"] == "acquire" and s["novelty"].get("outside"):
+        beyond = f"{s['novelty']['outside']} atoms outside the trained features"
+        return f"{len(s['fragments'])} fragments, {beyond}, {seconds}"
     if data["task"] in ("start", "acquire"):
         of = (
             f" of {s['cbad']['candidates']} frames, {s['cbad']['covered']:.1%} of their bins known"

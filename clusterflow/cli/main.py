@@ -239,16 +239,25 @@ def extract(
 @guarded
 def label(
     structures: Annotated[Path, typer.Argument(help="Frames to label.", show_default=False)],
-    output: Output = Path("labelled.extxyz"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="labelled.extxyz, or noise.json with --noise.")
+    ] = None,
     config: FromConfig = None,
     level: Annotated[str, typer.Option(help="Without --config: paper, quick, gfn1 or gfn2.")] = "quick",
     store: Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")] = None,
+    noise: Annotated[
+        int | None, typer.Option(min=1, help="Measure the noise of the first structure, so many labels of a kind.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Computes energies and forces at a level of theory."""
+    """Computes energies and forces at a level of theory.
+
+    With --noise, it moves and turns one structure and changes the grid instead, and says how much of a force is noise.
+    """
     from clusterflow.cli.single import label_frames
 
-    label_frames(structures, output, config=config, level=level, store=store, force=force, console=console)
+    place = output or Path("labelled.extxyz" if noise is None else "noise.json")
+    label_frames(structures, place, config=config, level=level, store=store, noise=noise, force=force, console=console)
 
 
 @app.command()

@@ -188,6 +188,10 @@ def _finish(session: Session, plan: Plan, console: Console) -> int:
     status = campaign_status(session.snapshot)
     if status.models:
         console.print(model_table(status))
+    if status.noise:
+        console.print(status.noise, markup=False, highlight=False, soft_wrap=True)
+    for warning in status.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if plan.failed:
         Console(file=sys.stderr).print(
             f"error: the campaign cannot go on: {reason}\n  where: {session.folder.root}\n"

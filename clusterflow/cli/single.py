@@ -142,14 +142,17 @@ def label_frames(
     config: Path | None,
     level: str,
     store: Path | None,
+    noise: int | None = None,
     force: bool,
     console: Console,
 ) -> None:
-    """Labels every frame of a file, one after the other; what the store has is not computed again."""
+    """Labels every frame of a file, one after the other; what the store has is not computed again. With ``noise`` it
+    measures that of the first frame instead, with so many labels of each kind."""
     from clusterflow.config.label import GPAW, XTB
     from clusterflow.state.labels import LabelStore, label_key
 
-    check_extxyz_output(output, force=force, held="labels with their level of theory")
+    if noise is None:
+        check_extxyz_output(output, force=force, held="labels with their level of theory")
     levels: dict[str, GPAW | XTB] = {
         "paper": GPAW(preset="paper"),
         "quick": GPAW(preset="quick"),
@@ -160,6 +163,11 @@ def label_frames(
     if campaign is None and level not in levels:
         raise InputError(f"There is no level '{level}'.", todo=f"Choose one of {', '.join(levels)}, or give --config.")
     reference = (campaign.label if campaign is not None else levels[level]).build()
+    if noise is not None:
+        from clusterflow.cli.noise import label_noise
+
+        label_noise(structures, output, reference, repeats=noise, store=store, force=force, console=console)
+        return
     frames = read_frames(structures)
     if hasattr(reference, "check_elements"):
         reference.check_elements(sorted({e for a in frames for e in a.get_chemical_symbols()}))

@@ -109,6 +109,10 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> str:
         console.print(labels_left_text(status), markup=False)
     if status.models:
         console.print(model_table(status))
+    if status.noise:
+        console.print(status.noise, markup=False, highlight=False, soft_wrap=True)
+    for warning in status.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     for line in [] if gone else running_lines(folder):
         console.print(line, markup=False, highlight=False)
     for kind, count in status.failures_by_kind.items():

@@ -48,11 +48,12 @@ class Campaign(Section):
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
 
-    @field_validator("explore", "start", "extract", "label", "loop", "select", mode="before")
+    @field_validator("explore", "start", "extract", "label", "loop", "select", "score", mode="before")
     @classmethod
     def _default_kind(cls, value: Any, info: Any) -> Any:
         defaults = {
             "explore": "openmm",
+            "score": "gmm",
             "start": "perturbed",
             "extract": "building_blocks",
             "label": "gpaw",
@@ -97,6 +98,15 @@ class Campaign(Section):
                     f"'{system.name}' says {told.temperature[0]:g} K to {told.temperature[1]:g} K; leave one of the "
                     "two out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_floor(self) -> Campaign:
+        if self.stop.noise_floor and not self.train.label_noise:
+            raise ValueError(
+                "stop: noise_floor needs the noise of the labels: measure it with `clusterflow label --noise`, and "
+                "give it as train: label_noise"
+            )
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,10 +25,57 @@ class GaussianMixture(Section):
             raise ValueError(f"components is a range [low, high] with 1 ≤ low ≤ high; got {list(self.components)}")
         return self
 
+    @property
+    def unit(self) -> str:
+        """Of the novelty."""
+        return "nats"
+
     def build(self, featurizer: Any, seed: int) -> Any:
         from clusterflow.score.gmm import GaussianMixtureNovelty
 
         return GaussianMixtureNovelty(featurizer=featurizer, components=self.components, pca=self.pca, seed=seed)
 
 
-Score = GaussianMixture
+class Distance(Section):
+    """Mean distance to the nearest training atoms of the same element, in whitened features; unit: their standard
+    deviation."""
+
+    kind: Literal["distance"] = "distance"
+    neighbours: int = Field(5, ge=1, le=100)
+    """Training atoms over which the distance is averaged."""
+    max_atoms: int = Field(1000, ge=10)
+    """Training atoms kept per element; a random subset of more."""
+
+    @property
+    def unit(self) -> str:
+        """Of the novelty."""
+        return "σ"
+
+    def build(self, featurizer: Any, seed: int) -> Any:
+        from clusterflow.score.distance import DistanceNovelty
+
+        return DistanceNovelty(featurizer, neighbours=self.neighbours, max_atoms=self.max_atoms, seed=seed)
+
+
+class Entropy(Section):
+    """Entropy δH of a kernel density of whitened features, per element, after QUESTS (doi:10.1038/s41467-025-59232-0);
+    above zero: overlaps with less than one training atom."""
+
+    kind: Literal["entropy"] = "entropy"
+    bandwidth: float | None = Field(None, gt=0, le=10)
+    """Width of the kernels in standard deviations; by default the one of highest likelihood per element."""
+    max_atoms: int = Field(1000, ge=10)
+    """Training atoms kept per element; a random subset of more."""
+
+    @property
+    def unit(self) -> str:
+        """Of the novelty."""
+        return "nats"
+
+    def build(self, featurizer: Any, seed: int) -> Any:
+        from clusterflow.score.entropy import EntropyNovelty
+
+        return EntropyNovelty(featurizer, bandwidth=self.bandwidth, max_atoms=self.max_atoms, seed=seed)
+
+
+Score = Annotated[GaussianMixture | Distance | Entropy, Field(discriminator="kind")]

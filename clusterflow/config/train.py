@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from clusterflow.config.quantities import Duration, Length
+from clusterflow.config.quantities import Duration, Force, Length
 from clusterflow.config.section import Section
 
 
@@ -66,12 +66,35 @@ class NequIP(Section):
     """Mask the forces of mantle and termination atoms; the paper keeps them (SI 5)."""
     certificate_weights: bool = False
     """Weight the forces of certified fragments by their bounds: 1 / (1 + (bound / tolerance)²)."""
+    label_noise: dict[str, Force] | None = None
+    """Element → noise of its force labels, as `clusterflow label --noise` measures it for the level of theory. It is
+    reported beside the test errors, and `stop: {noise_floor: true}` needs it."""
+    noise_weights: bool = False
+    """Weight forces by it too: 1 / (1 + (noise / `noise_scale`)²)."""
+    noise_scale: Force = 0.05
+    """The error that the potential will have anyway."""
     intermediate: Stage = Stage()
     """Within the campaign: aggressive stopping."""
     final: Stage = Stage()
     """The last model: relaxed stopping."""
     packaged: tuple[Literal["ase", "lammps"], ...] = ("ase",)
     """What NequIP's own tools make of the final model; `lammps` takes minutes and needs a C++ compiler."""
+
+    @field_validator("label_noise")
+    @classmethod
+    def _elements(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        from ase.data import atomic_numbers
+
+        unknown = sorted(set(value or {}) - set(atomic_numbers))
+        if unknown:
+            raise ValueError(f"label_noise names no elements: {', '.join(unknown)}")
+        return value
+
+    @model_validator(mode="after")
+    def _noise(self) -> NequIP:
+        if self.noise_weights and not self.label_noise:
+            raise ValueError("noise_weights needs label_noise: measure it with `clusterflow label --noise`")
+        return self
 
     def build_model(self) -> Any:
         return self.model.build()
@@ -93,6 +116,8 @@ class NequIP(Section):
             energy_weight=self.energy_weight,
             core_only=self.core_only,
             certificate_weights=self.certificate_weights,
+            label_noise=dict(self.label_noise) if self.noise_weights and self.label_noise else None,
+            noise_scale=self.noise_scale,
             threads=threads,
             **given,
         )

@@ -6,6 +6,7 @@ energy error into an offset and a spread are those of Dobbelaere et al. (2025), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -152,6 +153,15 @@ def energy_errors(errors: ArrayLike) -> EnergyErrors | None:
         rmse=float(np.sqrt(np.mean(x**2))),
         n_frames=int(x.size),
     )
+
+
+def at_noise_floor(rmse: float, noise: float) -> bool:
+    """Whether a potential with this test RMSE is as good as its labels, whose noise has this RMS (one unit for both).
+
+    Test labels are noisy too: RMSE² = error of the potential² + noise². Its own error is at the noise or below for
+    RMSE ≤ √2 · noise (compare Dobbelaere 2025, SI 1: residual errors that no potential can avoid).
+    """
+    return rmse <= math.sqrt(2.0) * noise
 
 
 def reference_energy(atoms: Atoms) -> float:

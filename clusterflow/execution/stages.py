@@ -36,8 +36,11 @@ from clusterflow.core.frames import (
 )
 from clusterflow.core.protocols import Selector
 from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
+from clusterflow.evaluate.metrics import Metrics
+from clusterflow.execution.calibrating import calibrate
 from clusterflow.execution.certifying import certified_rule, confirming_fragments
 from clusterflow.execution.covering import Covered, cover
+from clusterflow.execution.scoring import core_of, novelty_of, outside_of, potential_of, write_ranges
 from clusterflow.execution.starting import start
 from clusterflow.execution.worker import MPI
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
@@ -102,34 +105,25 @@ def train(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     }
 
 
-def _potential(key: str, place: Workplace) -> Any:
-    from clusterflow.train.nequip_potential import NequIPPotential
-
-    return NequIPPotential.load(place.result("train", key) / "model", threads=place.threads)
-
-
 def novelty(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Feature density of the training split."""
-    potential = _potential(payload["model"], place)
+    potential = potential_of(payload["model"], place)
     frames = place.labelled(payload["training"])
-    cores = [_core(a, core_only=payload["core_only"]) for a in frames]
+    cores = [core_of(a, core_only=payload["core_only"]) for a in frames]
     density = section(Score, payload["score"]).build(potential, payload["seed"]).fit(frames, atoms=cores)
     (place.out / "density.json").write_text(json.dumps(density.to_json()), encoding="utf-8")
-    features = {str(i): potential.features(a) for i, a in enumerate(frames)}
+    features = [potential.features(a) for a in frames]
+    write_ranges(place, features, frames, cores)
     np.savez_compressed(
         place.out / "training.npz",
-        features=np.concatenate(list(features.values())),
+        features=np.concatenate(features),
         numbers=np.concatenate([a.numbers for a in frames]),
-        novelty=np.concatenate([density.score(a) for a in frames]),
+        novelty=np.concatenate(
+            [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
+        ),
     )
-    return {"components": {e: int(m.n_components) for e, m in density.mixtures.items()}}
-
-
-def _density(key: str, potential: Any, place: Workplace) -> Any:
-    from clusterflow.score.gmm import GaussianMixtureNovelty
-
-    data = json.loads((place.result("novelty", key) / "density.json").read_text(encoding="utf-8"))
-    return GaussianMixtureNovelty.from_json(data, featurizer=potential)
+    mixtures = getattr(density, "mixtures", None) or {}
+    return {"components": {e: int(m.n_components) for e, m in mixtures.items()}}
 
 
 def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -137,11 +131,11 @@ def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     from clusterflow.evaluate.metrics import compare
     from clusterflow.score.correlation import correlations_by_element
 
-    potential = _potential(payload["model"], place)
-    density = _density(payload["mixture"], potential, place)
+    potential = potential_of(payload["model"], place)
+    density = novelty_of(payload["mixture"], potential, place)
     frames = place.labelled(payload["labels"])
     predictions = potential.predict(frames)
-    judged = [_without_forces(a, ~_core(a, core_only=payload["core_only"])) for a in frames]
+    judged = [_without_forces(a, ~core_of(a, core_only=payload["core_only"])) for a in frames]
     metrics = compare(judged, predictions)
     scores = [density.score(a) for a in frames]
     correlations = correlations_by_element(judged, scores, predictions)
@@ -158,19 +152,26 @@ def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         system=np.array([str(a.info.get(keys.SYSTEM, "")) for a in frames]),
     )
     data = {"metrics": metrics.to_json(), "correlation": {e: c.to_json() for e, c in correlations.items()}}
+    floor = _noise_floor(payload.get("label_noise"), judged, metrics)
+    data |= floor
     (place.out / "metrics.json").write_text(json.dumps(data), encoding="utf-8")
     forces = metrics.forces
     if forces is None:
         raise StateError("The labels to evaluate on have no forces.", where=str(place.folder.labels))
-    return {"mae_p95": forces.mae_p, "mae": forces.mae, "rmse": forces.rmse, "n_frames": len(frames)}
+    return {"mae_p95": forces.mae_p, "mae": forces.mae, "rmse": forces.rmse, "n_frames": len(frames), **floor}
 
 
-def _core(atoms: Atoms, *, core_only: bool) -> BoolArray:
-    """Which atoms count: all, or those of the core where only their forces are trained on."""
-    region = atoms.arrays.get(keys.REGION)
-    if not core_only or region is None:
-        return np.ones(len(atoms), dtype=bool)
-    return np.asarray(region.astype(str) == "core")
+def _noise_floor(noise: Mapping[str, float] | None, frames: Sequence[Atoms], metrics: Metrics) -> dict[str, Any]:
+    """``noise_floor``: RMSE in meV/Å that the labels' own noise causes, and what that says of the potential; nothing
+    where no noise is given, or not of all elements."""
+    from clusterflow.evaluate.metrics import at_noise_floor, reference_forces
+    from clusterflow.label.noise import noise_floor
+
+    labelled = [np.asarray(a.get_chemical_symbols())[np.isfinite(reference_forces(a)).all(axis=1)] for a in frames]
+    floor = noise_floor(noise, np.concatenate(labelled)) if noise and labelled else None
+    if floor is None or metrics.forces is None:
+        return {}
+    return {"noise_floor": 1000.0 * floor, "at_noise_floor": at_noise_floor(metrics.forces.rmse, 1000.0 * floor)}
 
 
 def _without_forces(atoms: Atoms, which: BoolArray) -> Atoms:
@@ -190,7 +191,7 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """One walker."""
     settings = section(Explore, payload["explore"])
     explorer = settings.build(payload["temperature_K"], payload["pressure_GPa"], payload["steps"])
-    potential = _potential(payload["model"], place)
+    potential = potential_of(payload["model"], place)
     atoms = place.system(payload["system"])
     if payload.get("displacement"):
         from clusterflow.structures.perturbation import perturb
@@ -222,8 +223,8 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     from clusterflow.selection.atoms import AtomSelector
     from clusterflow.selection.frames import FrameSelector
 
-    potential = _potential(payload["model"], place)
-    density = _density(payload["mixture"], potential, place)
+    potential = potential_of(payload["model"], place)
+    density = novelty_of(payload["mixture"], potential, place)
     frames = _walked(payload["walkers"], payload["pool"], place)
     features = [potential.features(a) for a in frames]
     scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
@@ -279,12 +280,14 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     write_frames(place.out / "fragments.extxyz", annotated)
     write_frames(place.out / "frames.extxyz", frames)
     flat = np.concatenate(scores)
+    outside = [outside_of(payload["mixture"], f, a, place) for f, a in zip(features, frames, strict=True)]
     np.savez_compressed(
         place.out / "pool.npz",
         features=np.concatenate(features),
         numbers=np.concatenate([a.numbers for a in frames]),
         novelty=flat,
         selected=selected,
+        outside=np.concatenate(outside),
     )
     fragments = describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated))
     if covered is not None:
@@ -292,7 +295,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     known_up_to = np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
         "fragments": fragments,
-        "novelty": _novelty_found(flat, known_up_to),
+        "novelty": {**_novelty_found(flat, known_up_to), "outside": int(np.concatenate(outside).sum())},
         "n_frames": len(frames),
         "refused": refused[:50],
         **({"error_model": rule.error_model.to_json()} if certifying else {}),
@@ -401,6 +404,7 @@ STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] =
     "train": train,
     "novelty": novelty,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "explore": explore,
     "acquire": acquire,
     "export": export,

@@ -277,7 +277,8 @@ def _fit(rows: Sequence[FloatArray], values: Sequence[FloatArray], prior: FloatA
         parts.append((weight * x.T @ x, weight * x.T @ y))
     for g, m in parts:
         gram, moment = gram + g, moment + m
-    return _Fit(np.linalg.solve(gram, moment), gram, moment, parts)
+    beta = np.asarray(np.linalg.solve(gram, moment), dtype=np.float64)
+    return _Fit(beta, gram, moment, parts)
 
 
 def _design(indicators: FloatArray, environments: Sequence[str], place: Mapping[str, int], centre: float) -> FloatArray:

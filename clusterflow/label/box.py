@@ -21,11 +21,18 @@ class Box:
     gpts: tuple[int, int, int] | None
 
 
-def fragment_box(atoms: Atoms, vacuum: float, h: float | None, multiple: int = 8) -> Box:
+def fragment_box(
+    atoms: Atoms,
+    vacuum: float,
+    h: float | None,
+    multiple: int = 8,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Box:
     """Box with at least ``vacuum`` Å on every side.
 
     With a grid spacing ``h`` in Å the number of points is a multiple of ``multiple`` (multigrid coarsening), and the
-    middle of the fragment lies on a grid point. Orientation and order of the atoms are kept: forces are not rotated.
+    middle of the fragment lies on a grid point, or ``offset`` Å from it (to measure what the grid does).
+    Orientation and order of the atoms are kept: forces are not rotated.
     """
     out = Atoms(numbers=atoms.numbers, positions=atoms.get_positions())
     low, high = out.positions.min(axis=0), out.positions.max(axis=0)
@@ -36,7 +43,7 @@ def fragment_box(atoms: Atoms, vacuum: float, h: float | None, multiple: int = 8
         edges = counts * h
         gpts = (int(counts[0]), int(counts[1]), int(counts[2]))
     out.set_cell(edges)
-    out.positions += edges / 2.0 - (low + high) / 2.0
+    out.positions += edges / 2.0 - (low + high) / 2.0 + np.asarray(offset)
     out.pbc = False
     return Box(out, gpts)
 

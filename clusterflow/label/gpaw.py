@@ -52,7 +52,8 @@ class GPAWReference:
 
     ``ranks`` MPI processes; ``time_limit`` s for everything; ``launcher`` command before Python, where "{ranks}" is
     filled in (default: mpirun when ranks > 1); ``max_attempts`` rungs of the ladder (1–4); ``max_scf_steps`` of the
-    first attempt; ``max_force`` (eV/Å) and ``max_net_force`` (eV/Å per √n) as in `check_label`.
+    first attempt; ``max_force`` (eV/Å) and ``max_net_force`` (eV/Å per √n) as in `check_label`. ``offset`` Å by which a
+    fragment is moved from the middle of its box, to measure the noise of the grid (`clusterflow.label.noise`).
 
     Raises
     ------
@@ -80,6 +81,7 @@ class GPAWReference:
     max_scf_steps: int = 120
     max_force: float = 50.0
     max_net_force: float = 1.5
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -230,7 +232,7 @@ class GPAWReference:
         points = None
         boxed = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         if finite:
-            box = fragment_box(atoms, self.vacuum, self.h if grid else None, 8 if self.mode == "fd" else 4)
+            box = fragment_box(atoms, self.vacuum, self.h if grid else None, 8 if self.mode == "fd" else 4, self.offset)
             boxed = box.atoms
             if box.gpts is not None:
                 parameters["gpts"] = list(box.gpts)
@@ -293,6 +295,8 @@ def _check_fields(r: GPAWReference) -> None:
             raise InputError(f"GPAW's {name} = {value:g} is not between {low:g} and {high:g}.")
     if len(r.kpts) != 3 or not all(1 <= n <= 64 for n in r.kpts):
         raise InputError(f"GPAW's kpts = {r.kpts} is no grid.", todo="Give three numbers between 1 and 64.")
+    if len(r.offset) != 3 or not all(abs(x) <= r.vacuum / 2 for x in r.offset):
+        raise InputError(f"GPAW's offset {r.offset} is not three lengths of up to half the vacuum ({r.vacuum:g} Å).")
     for name, value in r.convergence.items():
         if name not in _CRITERIA or not value > 0:
             raise InputError(

@@ -13,9 +13,9 @@ from typing import Any, Self
 import numpy as np
 from ase import Atoms
 
-from clusterflow.core.data import BoolArray, FloatArray, IntArray
+from clusterflow.core.data import BoolArray, FloatArray
 from clusterflow.core.protocols import Featurizer
-from clusterflow.errors import ScienceError
+from clusterflow.score.features import features_by_element, features_of, scores_by_element
 from clusterflow.score.mixture import ElementMixture, check_settings, fit_elements
 
 __all__ = ["ElementMixture", "GaussianMixtureNovelty", "fit_elements"]
@@ -75,17 +75,9 @@ class GaussianMixtureNovelty:
         ScienceError
             No frames, or features that are not finite.
         """
-        if not frames:
-            raise ScienceError("There is no frame to fit the novelty density to.", todo="Give the training frames.")
-        rows: dict[str, list[FloatArray]] = {}
-        chosen = atoms if atoms is not None else [np.ones(len(a), dtype=bool) for a in frames]
-        for frame, counts in zip(frames, chosen, strict=True):
-            x = self._features(frame)
-            for element, index in _indices_by_element(frame.get_chemical_symbols()):
-                rows.setdefault(element, []).append(x[index[counts[index]]])
-        rows = {element: parts for element, parts in rows.items() if sum(map(len, parts))}
+        rows = features_by_element(self.featurizer, frames, atoms)
         mixtures = fit_elements(
-            {e: np.concatenate(x) for e, x in rows.items()},
+            rows,
             components=self.components,
             pca=self.pca,
             covariance=self.covariance,
@@ -103,17 +95,11 @@ class GaussianMixtureNovelty:
         ScienceError
             Before a fit, or features that are not finite.
         """
-        return self.score_features(self._features(atoms), atoms.get_chemical_symbols())
+        return self.score_features(features_of(self.featurizer, atoms), atoms.get_chemical_symbols())
 
     def score_features(self, features: FloatArray, symbols: Sequence[str]) -> FloatArray:
         """`score` for features (n, d) that the caller has already, of atoms with these chemical symbols."""
-        if self.mixtures is None:
-            raise ScienceError("The novelty density has not been fitted.", todo="Use what `fit(frames)` returns.")
-        out = np.full(len(features), np.inf)
-        for element, index in _indices_by_element(symbols):
-            if element in self.mixtures:
-                out[index] = self.mixtures[element].score(features[index])
-        return out
+        return scores_by_element(self.mixtures, features, symbols)
 
     def known_up_to(self, element: str) -> float:
         """Novelty in nats that 99 % of the training atoms of this element stay below; −inf for one never seen.
@@ -122,16 +108,6 @@ class GaussianMixtureNovelty:
         """
         mixture = (self.mixtures or {}).get(element)
         return -np.inf if mixture is None else float(mixture.quantiles["0.99"])
-
-    def _features(self, atoms: Atoms) -> FloatArray:
-        x = np.asarray(self.featurizer.features(atoms), dtype=np.float64)
-        if x.ndim != 2 or len(x) != len(atoms):
-            raise ScienceError(
-                f"The featurizer gave an array of shape {x.shape} for {len(atoms)} atoms.",
-                where=str(atoms.get_chemical_formula()),
-                todo="A featurizer returns (number of atoms, number of features).",
-            )
-        return x
 
     def to_json(self) -> dict[str, Any]:
         """Settings and mixtures as JSON data (the featurizer is not part of it)."""
@@ -147,8 +123,3 @@ class GaussianMixtureNovelty:
         found = data.get("mixtures")
         values["mixtures"] = None if found is None else {e: ElementMixture.from_json(m) for e, m in found.items()}
         return cls(featurizer=featurizer, **values)
-
-
-def _indices_by_element(symbols: Sequence[str]) -> list[tuple[str, IntArray]]:
-    names = np.asarray(symbols)
-    return [(str(e), np.flatnonzero(names == e)) for e in np.unique(names)]

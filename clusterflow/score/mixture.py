@@ -23,6 +23,7 @@ import numpy as np
 
 from clusterflow.core.data import FloatArray
 from clusterflow.errors import InputError, ScienceError
+from clusterflow.score.features import checked
 
 COVARIANCES = ("full", "tied", "diag")
 _LOG_2PI = float(np.log(2.0 * np.pi))
@@ -75,7 +76,7 @@ class ElementMixture:
         ScienceError
             Another number of features than the fit had, or values that are NaN or infinite.
         """
-        x = _checked(features, self.element)
+        x = checked(features, self.element)
         if x.shape[1] != self.n_features:
             raise ScienceError(
                 f"The mixture of {self.element} was fitted to {self.n_features} features, but {x.shape[1]} were given.",
@@ -122,19 +123,6 @@ def _log_mixture(y: FloatArray, weights: FloatArray, means: FloatArray, covarian
     return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)), dtype=np.float64)
 
 
-def _checked(features: FloatArray, element: str) -> FloatArray:
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2:
-        raise ScienceError(f"Features of {element} have the shape {x.shape}.", todo="Give an array (n, n_features).")
-    bad = ~np.isfinite(x).all(axis=1)
-    if bad.any():
-        raise ScienceError(
-            f"{int(bad.sum())} of {len(x)} {element} atoms have features that are NaN or infinite.",
-            todo="The model has diverged, or a frame has atoms on top of each other: check both.",
-        )
-    return x
-
-
 def fit_elements(
     features: Mapping[str, FloatArray],
     *,
@@ -155,7 +143,7 @@ def fit_elements(
         No atoms, features that are not finite, or elements with different numbers of features.
     """
     check_settings(components, pca, covariance, regularisation, max_atoms)
-    given = {e: _checked(x, e) for e, x in sorted(features.items()) if len(x)}
+    given = {e: checked(x, e) for e, x in sorted(features.items()) if len(x)}
     widths = {e: x.shape[1] for e, x in given.items()}
     if not given or len(set(widths.values())) != 1 or 0 in widths.values():
         raise ScienceError(

@@ -6,7 +6,7 @@ material. Their labels become NaN, which the loss and the statistics of `cluster
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -66,3 +66,23 @@ def certificate_weights(atoms: Atoms) -> FloatArray:
         return np.ones(len(atoms))
     error = certificate.bound if certificate.confidence > 0 else 2.0 * certificate.estimate
     return np.asarray(1.0 / (1.0 + (error / certificate.tolerance) ** 2), dtype=np.float64)
+
+
+def force_weights(
+    atoms: Atoms, *, certificates: bool, noise: Mapping[str, float] | None = None, scale: float = 0.05
+) -> FloatArray:
+    """(n,) what each force is worth: 1 / (1 + (e / tolerance)² + (σ / scale)²), with e and tolerance as in
+    `certificate_weights` (no such term without ``certificates``) and σ the ``noise`` of its element's labels (element →
+    standard deviation of a force vector in eV/Å; none for elements that are not named).
+
+    A weighted least-squares fit weighs by the inverse variance; ``scale`` eV/Å stands for the error that the potential
+    will have anyway, so that the least noisy element does not get all the weight.
+    """
+    known = certificate_weights(atoms) if certificates else np.ones(len(atoms))
+    if noise is None:
+        return known
+    sigma = np.array([noise.get(e, 0.0) for e in atoms.get_chemical_symbols()])
+    some = known > 0  # termination atoms of certified fragments count for nothing
+    out = np.zeros(len(atoms))
+    out[some] = 1.0 / (1.0 / known[some] + (sigma[some] / scale) ** 2)
+    return out

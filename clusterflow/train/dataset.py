@@ -18,7 +18,6 @@ from ase.data import atomic_numbers
 from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, IntArray
 from clusterflow.errors import InputError, LevelOfTheoryError, StructureError
-from clusterflow.train import core_mask
 
 Graph = dict[str, Any]
 FORCE_WEIGHT = "force_weight"
@@ -136,9 +135,11 @@ def graph(atoms: Atoms, elements: Sequence[str], cutoff: float) -> Graph:
     }
 
 
-def labelled_graph(atoms: Atoms, elements: Sequence[str], cutoff: float, *, certificate_weights: bool = False) -> Graph:
+def labelled_graph(
+    atoms: Atoms, elements: Sequence[str], cutoff: float, *, force_weights: FloatArray | None = None
+) -> Graph:
     """As `graph`, with the labels: total energy (1, 1) in eV, forces (n, 3) in eV/Å, NaN where masked, and the weight
-    (n,) of each atom's force: one, or what its certificate says it is worth."""
+    (n,) of each atom's force: one, or as given."""
     import torch
     from nequip.data import AtomicDataDict as Key
 
@@ -146,8 +147,7 @@ def labelled_graph(atoms: Atoms, elements: Sequence[str], cutoff: float, *, cert
     data = graph(atoms, elements, cutoff)
     data[Key.TOTAL_ENERGY_KEY] = torch.tensor([[energy]], dtype=torch.float64)
     data[Key.FORCE_KEY] = torch.from_numpy(forces)
-    weights = core_mask.certificate_weights(atoms) if certificate_weights else np.ones(len(atoms))
-    data[FORCE_WEIGHT] = torch.from_numpy(weights)
+    data[FORCE_WEIGHT] = torch.from_numpy(np.ones(len(atoms)) if force_weights is None else force_weights)
     return data
 
 

@@ -11,7 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from ase import Atoms
+
+from clusterflow.core.data import FloatArray
 from clusterflow.errors import InputError
+from clusterflow.train.core_mask import force_weights
 
 Schedule = Literal["plateau", "cosine"]
 
@@ -143,7 +147,9 @@ class NequIPTrainingSettings:
     ``refit_shifts``: a warm start first moves the per-element energy shifts so that the old model's mean energy errors
     of the new compositions vanish (forces do not change). ``core_only``: forces of mantle and termination atoms are not
     learned. ``certificate_weights``: forces of certified fragments count by their bounds
-    (`clusterflow.train.core_mask.certificate_weights`). ``threads``: CPU threads; results are bit-identical for one
+    (`clusterflow.train.core_mask.certificate_weights`). ``label_noise``: element → standard deviation of a force label
+    in eV/Å; forces then also count by it, against ``noise_scale`` eV/Å (`clusterflow.train.core_mask.force_weights`).
+    ``threads``: CPU threads; results are bit-identical for one
     thread only. ``device`` "auto", "cpu", "cuda".
     """
 
@@ -163,13 +169,15 @@ class NequIPTrainingSettings:
     refit_shifts: bool = True
     core_only: bool = False
     certificate_weights: bool = False
+    label_noise: Mapping[str, float] | None = None
+    noise_scale: float = 0.05
     threads: int = 1
     device: str = "auto"
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
         positive = ("learning_rate", "learning_rate_floor", "batch_size", "max_epochs", "threads", "stop_patience")
-        for name in positive:
+        for name in (*positive, "noise_scale"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"Training needs a positive '{name}', not {value}.")
@@ -182,6 +190,9 @@ class NequIPTrainingSettings:
         for name in ("plateau_factor", "ema_decay"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"Training needs '{name}' between 0 and 1, not {getattr(self, name)}.")
+        for element, noise in (self.label_noise or {}).items():
+            if not (math.isfinite(noise) and noise >= 0):
+                raise InputError(f"The label noise of {element} must be 0 or more, not {noise} eV/Å.")
         if self.schedule not in ("plateau", "cosine"):
             raise InputError(f"There is no schedule '{self.schedule}'.", todo="Choose 'plateau' or 'cosine'.")
         if self.time_limit is not None and not self.time_limit > 0:
@@ -205,9 +216,23 @@ class NequIPTrainingSettings:
         """For the final model: the protocol of SI 2, which is the default."""
         return cls(**changes)
 
+    @property
+    def weighs_forces(self) -> bool:
+        """Whether forces count differently."""
+        return self.certificate_weights or self.label_noise is not None
+
+    def force_weights(self, atoms: Atoms) -> FloatArray:
+        """(n,) what each force of a labelled frame is worth; ones unless something weighs them."""
+        noise, scale = self.label_noise, self.noise_scale
+        return force_weights(atoms, certificates=self.certificate_weights, noise=noise, scale=scale)
+
     def to_json(self) -> dict[str, Any]:
-        """JSON data from which `from_json` makes an equal record."""
-        return asdict(self)
+        """JSON data from which `from_json` makes an equal record. What weighs by noise is named only where it is used,
+        so that trainings of older versions keep their keys."""
+        data = asdict(self)
+        if self.label_noise is None:
+            del data["label_noise"], data["noise_scale"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

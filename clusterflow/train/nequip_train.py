@@ -114,7 +114,7 @@ class NequIPTrainer:
 
         def fingerprint(atoms: Atoms) -> str:
             energy, forces = dataset.labels(atoms)
-            weights = core_mask.certificate_weights(atoms).tobytes() if self.settings.certificate_weights else b""
+            weights = self.settings.force_weights(atoms).tobytes() if self.settings.weighs_forces else b""
             return digest(content_hash(atoms), repr(energy), forces.tobytes(), weights)
 
         settings = self.settings.to_json()
@@ -144,13 +144,10 @@ class NequIPTrainer:
             nequip_model.load_weights(model, nequip_model.read_weights(start, config), where=str(start))
         model = model.to(device)
         cutoff, rms = self.model.r_max, config.statistics.force_rms
-        weighted = settings.certificate_weights
-        train_graphs = [
-            dataset.labelled_graph(a, self.elements, cutoff, certificate_weights=weighted) for a in training
-        ]
-        val_graphs = [
-            dataset.labelled_graph(a, self.elements, cutoff, certificate_weights=weighted) for a in validation
-        ]
+        train_graphs, val_graphs = (
+            [dataset.labelled_graph(a, self.elements, cutoff, force_weights=settings.force_weights(a)) for a in frames]
+            for frames in (training, validation)
+        )
         history: dict[str, Any] = {"key": key, "seed": seed, "warm_start": start is not None, "device": device}
         if start is not None:
             errors = evaluate(model, val_graphs, settings, force_rms=rms, device=device)

@@ -11,6 +11,7 @@ from clusterflow.campaign.plan import plan
 from clusterflow.campaign.split import shares
 from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
+from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
 
@@ -50,8 +51,9 @@ def test_walks_the_cycle_in_order() -> None:
     last, order = finish(campaign(), Snapshot())
     assert last.finished == "all 2 iterations are done"
     assert [k for i, k in enumerate(order) if i == 0 or order[i - 1] != k] == [
-        "start", "label", "train", "novelty", "evaluate", "explore", "acquire", "label", "evaluate", "train",
-        "novelty", "evaluate", "explore", "acquire", "label", "evaluate", "train", "novelty", "evaluate", "export",
+        "start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "label", "evaluate",
+        "calibrate", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "label", "evaluate",
+        "calibrate", "train", "novelty", "evaluate", "calibrate", "export",
     ]  # fmt: skip
     assert order.count("label") == 12 + 5 + 5
     assert order.count("explore") == 6
@@ -61,6 +63,30 @@ def test_same_state_same_plan() -> None:
     first, second = plan(campaign(), TOY_INPUTS, Snapshot()), plan(campaign(), TOY_INPUTS, Snapshot())
     assert [t.key for t in first.tasks] == [t.key for t in second.tasks]
     assert [t.key for t in plan(campaign(seed=4), TOY_INPUTS, Snapshot()).tasks] != [t.key for t in first.tasks]
+
+
+def test_novelty_is_calibrated_on_the_validation_split_and_judged_elsewhere() -> None:
+    snapshot = Snapshot()
+    asked: list[Task] = []
+    for _ in range(100):
+        told = plan(campaign(), TOY_INPUTS, snapshot)
+        snapshot.decisions.update(told.decisions)
+        if told.finished:
+            break
+        for task in told.tasks:
+            asked.append(task)
+            r = toy_result(task)
+            snapshot.outcomes[task.key] = Outcome("done", task.kind, r.summary)
+    splits = [v for n, v in sorted(snapshot.decisions.items()) if n.startswith("split/")]
+    seen = {(t.payload["iteration"], t.payload["new"]): t.payload for t in asked if t.kind == "calibrate"}
+    assert set(seen) == {(0, False), (1, False), (2, False), (1, True), (2, True)}
+    for (iteration, new), payload in seen.items():
+        known = splits[: iteration + (not new)]  # the model that asked for new labels has not seen them
+        assert payload["validation"] == [k for s in known for k in s["validation"]]
+        assert not set(payload["validation"]) & {k for s in known for k in s["train"]}
+        assert not set(payload["labels"]) & {k for s in known for k in (*s["train"], *s["validation"])}
+        if not new:
+            assert payload["labels"] == splits[0]["test"]
 
 
 def test_test_set_is_frozen_and_never_trained_on() -> None:

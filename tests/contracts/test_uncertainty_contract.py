@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
+from clusterflow.score.distance import DistanceNovelty
+from clusterflow.score.entropy import EntropyNovelty
 from clusterflow.score.gmm import GaussianMixtureNovelty
 from clusterflow.testing.uncertainty_contract import check_uncertainty
 
@@ -35,6 +37,20 @@ def training_frames(n=12, sigma=0.04):
 def test_gaussian_mixture_novelty(settings):
     check_uncertainty(
         lambda: GaussianMixtureNovelty(RadialFeatures(), seed=7, **settings), training_frames(), unseen_element="Zr"
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"neighbours": 1}, {"max_atoms": 40}])
+def test_distance_novelty(settings):
+    check_uncertainty(
+        lambda: DistanceNovelty(RadialFeatures(), seed=7, **settings), training_frames(), unseen_element="Zr"
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"bandwidth": 0.3}, {"max_atoms": 40}])
+def test_entropy_novelty(settings):
+    check_uncertainty(
+        lambda: EntropyNovelty(RadialFeatures(), seed=7, **settings), training_frames(), unseen_element="Zr"
     )
 
 

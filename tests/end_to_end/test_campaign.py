@@ -54,7 +54,11 @@ def test_the_user_takes_home_potential_dataset_and_report(whole: Path) -> None:
         assert np.isfinite(a.get_forces()).all()
         assert set(a.arrays["region"]) >= {"core", "termination"}
     assert (whole / "model" / "model.json").is_file()
+    judged = json.loads((whole / "metrics.json").read_text())["novelty"]
+    assert [(r["iteration"], r["new"]) for r in judged] == [(0, False), (1, False), (1, True)]
+    assert all(r["mean_expected"] > 0 and r["coverage"] is None for r in judged)  # two structures make no bound
     report = (whole / "report.html").read_text(encoding="utf-8")
+    assert "No bounds: calibrated on" in report
     assert "smoke" in report
     assert "<svg" in report
     assert whole.stat().st_mode & 0o077 == 0

@@ -11,6 +11,7 @@ from clusterflow.core.data import Prediction
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import compare
 from clusterflow.evaluate.report import collect
+from clusterflow.evaluate.report.calibration_data import CalibrationView, ReliabilityView
 from clusterflow.evaluate.report.data import (
     Bar,
     CorrelationRow,
@@ -86,6 +87,36 @@ def predicted(frames, error, seed):
     return out
 
 
+def calibrations(rng):
+    """On the test set all is well; on the new labels the errors are twice what is expected."""
+    views = []
+    for new, factor in ((False, 1.0), (True, 2.1)):
+        expected = np.sort(rng.gamma(3.0, 0.03, 8))
+        true = factor * expected * rng.uniform(0.85, 1.15, 8)
+        diagram = tuple((float(e), float(t), float(2.4 * e), 60) for e, t in zip(expected, true, strict=True))
+        rows = [
+            ReliabilityView(
+                "all",
+                480,
+                31,
+                12,
+                0.91 / factor**0.5,
+                0.82 / factor,
+                0.97 / factor**0.5,
+                float(true.mean()),
+                float(expected.mean()),
+                0.48,
+                0.31,
+                0.6,
+                diagram,
+            )
+        ]
+        rows += [ReliabilityView(e, 120, 5, 0, 0.9 / factor**0.5, None, None, 0.09, 0.1, 0.4) for e in "CHO"]
+        alarm = ("force errors of all atoms exceed their bounds too often: 63% are within (39% to 67%), below 80%",)
+        views.append(CalibrationView(2, new, 0.9, 14, "", alarm if new else (), tuple(rows)))
+    return [*views, CalibrationView(1, refused="12 held-out atoms of 1 structures cannot calibrate a novelty.")]
+
+
 def example(iterations=3, fragments=9, seed=0):
     rng = np.random.default_rng(seed)
     test = labelled(14, 1)
@@ -151,6 +182,7 @@ def example(iterations=3, fragments=9, seed=0):
         models=tuple(models),
         novelty=tuple(novelty),
         correlations=tuple(correlations),
+        calibrations=tuple(calibrations(rng)),
         feature_maps=tuple(maps),
         walkers=tuple(walkers),
         fragments=tuple(views),

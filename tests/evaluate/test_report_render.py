@@ -13,13 +13,14 @@ import pytest
 
 from clusterflow.errors import StateError
 from clusterflow.evaluate.report import ReportData, render_report, report_data_from_json
+from clusterflow.evaluate.report.calibration_data import CalibrationView, ReliabilityView
 from clusterflow.evaluate.report.data import Citation, FailureRow, PotentialFiles, StructureView, WalkerRow
 from clusterflow.evaluate.report.render import render_html
 
 HOSTILE = """</script><script>document.title='owned'</script><img src=x onerror="alert(1)">'"&"""
 SECTIONS = (
-    "learning", "parity", "errors", "novelty", "correlation", "features", "in3d", "walkers", "fragments", "failures",
-    "timings", "workers", "settings", "environment", "usage", "citations",
+    "learning", "parity", "errors", "novelty", "correlation", "calibration", "features", "in3d", "walkers", "fragments",
+    "failures", "timings", "workers", "settings", "environment", "usage", "citations",
 )  # fmt: skip
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 
@@ -71,6 +72,7 @@ def hostile(example):
         potential=PotentialFiles(HOSTILE, HOSTILE, (HOSTILE,), files={HOSTILE: HOSTILE}),
         citations=(Citation(HOSTILE, "javascript:alert(1)"), Citation("fine", f"https://example.org/{HOSTILE}")),
         feature_maps=tuple(dataclasses.replace(m, element=HOSTILE) for m in example.feature_maps[:1]),
+        calibrations=(CalibrationView(1, alarms=(HOSTILE,), elements=(ReliabilityView(HOSTILE, 3),)),),
         novelty=tuple(dataclasses.replace(h, element=HOSTILE) for h in example.novelty[:1]),
     )
 
@@ -111,7 +113,7 @@ def test_every_part_is_there(example_report):
         "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]",
     ):  # fmt: skip
         assert expected in text, expected
-    assert text.count("<svg") == 2 + 4 + 4 + 2 + 10 + 8 + 4 + 1
+    assert text.count("<svg") == 2 + 4 + 4 + 2 + 10 + 2 + 8 + 4 + 1
 
 
 def test_a_campaign_without_a_model_says_so():

@@ -10,7 +10,7 @@ from clusterflow.core import keys
 from clusterflow.core.data import Certificate, Fragment
 from clusterflow.core.frames import fragment_to_atoms
 from clusterflow.errors import InputError
-from clusterflow.train.core_mask import certificate_weights, core_atoms, mask_forces
+from clusterflow.train.core_mask import certificate_weights, core_atoms, force_weights, mask_forces
 
 
 @pytest.fixture
@@ -64,6 +64,13 @@ def test_certificates_weight_forces_by_their_bounds():
     )
     weights = certificate_weights(fragment_to_atoms(fragment))
     np.testing.assert_allclose(weights, [1.0, 0.5, 0.1, 0.0])
+    labelled = fragment_to_atoms(fragment)
+    np.testing.assert_allclose(force_weights(labelled, certificates=True), weights)
+    np.testing.assert_array_equal(force_weights(labelled, certificates=False), np.ones(4))
+    noisy = force_weights(labelled, certificates=True, noise={"H": 0.05, "O": 9.0}, scale=0.05)
+    np.testing.assert_allclose(noisy, [1 / 2, 1 / 3, 1 / 11, 0.0])  # 1 / (1 + (e/tolerance)² + (σ/scale)²)
+    np.testing.assert_allclose(force_weights(labelled, certificates=False, noise={"H": 0.1}, scale=0.05), 0.2)
+    np.testing.assert_array_equal(force_weights(labelled, certificates=False, noise={"O": 0.1}), np.ones(4))
     unsure = replace(certificate, bound=np.full(4, np.inf), confidence=0.0, passed=False)
     weights = certificate_weights(fragment_to_atoms(replace(fragment, certificate=unsure)))
     np.testing.assert_allclose(weights, [1.0, 0.5, 0.2, 0.0])

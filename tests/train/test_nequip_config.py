@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+from ase.build import molecule
 
 from clusterflow.errors import InputError
 from clusterflow.train.nequip_config import NequIPModelSettings, NequIPTrainingSettings
@@ -37,6 +39,18 @@ def test_settings_survive_json():
     assert NequIPTrainingSettings.from_json(training.to_json()) == training
 
 
+def test_what_weighs_by_noise_is_named_only_where_it_is_used():
+    """Keys of trainings are hashes of this: an option that is off must not change them."""
+    assert {"label_noise", "noise_scale"}.isdisjoint(NequIPTrainingSettings().to_json())
+    noisy = NequIPTrainingSettings(label_noise={"Zr": 0.02})
+    assert NequIPTrainingSettings.from_json(noisy.to_json()) == noisy
+    assert noisy.weighs_forces
+    water = molecule("H2O")
+    np.testing.assert_array_equal(NequIPTrainingSettings().force_weights(water), np.ones(3))
+    weights = NequIPTrainingSettings(label_noise={"O": 0.05}).force_weights(water)
+    np.testing.assert_allclose(weights, [0.5, 1.0, 1.0])
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -67,6 +81,8 @@ def test_an_unknown_preset_lists_the_known():
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"schedule": "step"}, "step"),
         ({"time_limit": -1.0}, "-1"),
+        ({"noise_scale": 0.0}, "noise_scale"),
+        ({"label_noise": {"O": -0.1}}, "noise of O"),
     ],
 )
 def test_impossible_trainings_are_refused(change, match):

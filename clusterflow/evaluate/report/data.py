@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from clusterflow.evaluate.learning_curve import CurvePoint
 from clusterflow.evaluate.metrics import Metrics
+from clusterflow.evaluate.report.calibration_data import CalibrationView
 
 State = Literal["running", "finished", "stopped", "paused", "failed"]
 
@@ -279,6 +280,9 @@ class ReportData:
     models: tuple[ModelResult, ...] = ()
     novelty: tuple[NoveltyHistograms, ...] = ()
     correlations: tuple[CorrelationRow, ...] = ()
+    calibrations: tuple[CalibrationView, ...] = ()
+    noise: str = ""
+    """Where the last model stands against the noise of its labels, in words."""
     feature_maps: tuple[FeatureMap, ...] = ()
     walkers: tuple[WalkerRow, ...] = ()
     fragments: tuple[StructureView, ...] = ()

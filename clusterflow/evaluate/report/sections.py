@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from clusterflow.evaluate.learning_curve import error_ratio, learning_exponent
 from clusterflow.evaluate.metrics import ForceErrors, Metrics
 from clusterflow.evaluate.report import figures
+from clusterflow.evaluate.report.calibration import calibration
 from clusterflow.evaluate.report.data import Citation, FeatureMap, ModelResult, PotentialFiles, ReportData
 from clusterflow.evaluate.report.gallery import fragments, structures
 from clusterflow.evaluate.report.gantt import gantt
@@ -403,6 +404,6 @@ def citations(data: ReportData) -> Section:
 
 def all_sections(data: ReportData) -> list[Section]:
     """Every section in reading order."""
-    makers = (learning, parity, errors, novelty, correlation, feature_map, structures, walkers, fragments, failures,
-              timings, workers, settings, environment, usage, citations)  # fmt: skip
+    makers = (learning, parity, errors, novelty, correlation, calibration, feature_map, structures, walkers, fragments,
+              failures, timings, workers, settings, environment, usage, citations)  # fmt: skip
     return [make(data) for make in makers]
