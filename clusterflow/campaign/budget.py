@@ -46,7 +46,8 @@ def stage_costs(config: Campaign, told: Forecast) -> tuple[StageCost, ...]:
     trained = [told.labels_start - told.labels_test + i * told.labels_per_iteration for i in range(iterations + 1)]
     epochs = [config.train.intermediate.max_epochs or EPOCHS] * iterations
     epochs.append(config.train.final.max_epochs or EPOCHS)
-    training = sum(n * e * fragment * epoch for n, e in zip(trained, epochs, strict=True))
+    potentials = 1 + (len(config.controls.arms) if config.controls else 0)
+    training = potentials * sum(n * e * fragment * epoch for n, e in zip(trained, epochs, strict=True))
     preset = config.train.model.preset
     mode = "GFN-xTB" if config.label.kind == "xtb" else "GPAW's LCAO mode"
     known = f"a model of {mode}, within a factor of 3"
@@ -68,7 +69,7 @@ def stage_costs(config: Campaign, told: Forecast) -> tuple[StageCost, ...]:
         StageCost(
             "training",
             "train",
-            iterations + 1,
+            1 + potentials * iterations,
             training,
             f"up to {trained[-1]} frames of {fragment:.0f} atoms, {epochs[-1]} epochs, model {preset}",
         ),

@@ -179,6 +179,7 @@ class Exploration:
                 known=list(self._pool.asked),
                 budget=acquired.budget,
                 pool=acquired.pool,
+                held_out=self._pool.held_out.labels,
                 certified=certified,
             )
             acquired.task = self._desk.ask("acquire", "local", payload)

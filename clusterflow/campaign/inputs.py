@@ -45,6 +45,8 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
         reference.check_elements(elements)
     if isinstance(config.extract, (BuildingBlocks, Certified)):
         _check_blocks(structures)
+    if config.controls is not None and "periodic" in config.controls.arms:
+        _check_cells(structures, config.controls.max_atoms)
     systems = tuple(
         SystemInput(
             name=s.name,
@@ -112,6 +114,24 @@ def _seed_dataset(config: Campaign, level: str, folder: CampaignFolder | None) -
         replace_file(partial, copy)
         replace_bytes(source, str(config.start.file).encode())
     return config.start.model_copy(update={"file": copy}).frames(level)
+
+
+def _check_cells(structures: Mapping[str, Atoms], max_atoms: int) -> None:
+    """Returns if a control arm may have whole cells labelled."""
+    for name, atoms in structures.items():
+        if not atoms.pbc.all():
+            raise ConfigError(
+                f"The control arm `periodic` labels whole periodic cells; system '{name}' is not periodic.",
+                where="`controls.arms:`",
+                todo="Leave the arm out; `random` and `farthest_point` cut fragments.",
+            )
+        if len(atoms) > max_atoms:
+            raise ConfigError(
+                f"The control arm `periodic` would have cells of {len(atoms)} atoms labelled (system '{name}'); "
+                f"controls.max_atoms is {max_atoms}.",
+                where="`controls:`",
+                todo="Leave the arm out, or raise `controls.max_atoms` if the level of theory can label them.",
+            )
 
 
 def _check_blocks(structures: Mapping[str, Atoms]) -> None:

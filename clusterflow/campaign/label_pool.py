@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterflow.campaign.held_out import TestSet
 from clusterflow.campaign.split import split_validation
 from clusterflow.state.snapshot import Outcome
 
@@ -29,6 +30,7 @@ class LabelPool:
         self.train: list[str] = []
         self.validation: list[str] = []
         self.test: list[str] = []
+        self.held_out = TestSet(())
         self._fresh: set[str] = set()
         self._order: dict[str, int] = {}
         self._placed: dict[str, str] = {}

@@ -11,7 +11,9 @@ from typing import Any
 
 from ase import Atoms
 
+from clusterflow.campaign.arm_curves import arm_curves
 from clusterflow.campaign.calibrations import calibration_rows, noise_statement
+from clusterflow.campaign.held_out import DECISION
 from clusterflow.campaign.status import model_rows
 from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
@@ -68,6 +70,8 @@ def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
                 for r in model_rows(snapshot)
             ],
             "unit": "meV/Å",
+            "test_set": _test_set(snapshot),
+            "arms": [curve.to_json() for curve in arm_curves(snapshot)],
             "new_labels": _before_training(snapshot),
             **_ramp(snapshot),
             "noise": noise_statement(snapshot),
@@ -126,6 +130,13 @@ def _novelty_calibrations(folder: CampaignFolder, snapshot: Snapshot) -> list[di
             file = folder.result("calibrate", row.key) / "calibration.json"
             data.update(json.loads(file.read_text(encoding="utf-8")))
     return told
+
+
+def _test_set(snapshot: Snapshot) -> dict[str, Any]:
+    """The hash that the journal has had since before the first label, and how many fragments it is of."""
+    told = snapshot.decisions.get(DECISION, {})
+    labelled = snapshot.decisions.get("split/0", {}).get("test", [])
+    return {"hash": told.get("hash", ""), "fragments": len(told.get("labels", labelled)), "labelled": len(labelled)}
 
 
 def _before_training(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clusterflow.campaign.arms import follow_arms, is_of_arm
 from clusterflow.campaign.convergence import IterationRecord, noise_of, stop_reason
+from clusterflow.campaign.held_out import DECISION, TestSet
 from clusterflow.campaign.ramp import judge, temperature_after
 from clusterflow.campaign.split import shares, split_validation
 from clusterflow.campaign.tasks import (
@@ -52,14 +54,18 @@ def plan(config: Campaign, inputs: Inputs, snapshot: Snapshot) -> Plan:
         walk.out.waits_for = wait.keys
     except PlanStopped as stop:
         walk.out.failed = str(stop)
-    walk.out.retired = _stale(walk.out.decisions, snapshot.decisions)
+    follow_arms(walk)
+    walk.out.retired += _stale(walk.out.decisions, snapshot.decisions)
     return walk.out
 
 
 def _stale(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """Decisions that followed from one that has changed (another configuration)."""
-    changed = [iteration_of(name) for name, value in now.items() if before.get(name, value) != value]
-    return [n for n in before if n not in now and iteration_of(n) >= min(changed)] if changed else []
+    """Decisions that followed from one that has changed (another configuration); none follows from a control arm's
+    but its own."""
+    changed = {n for n, value in now.items() if before.get(n, value) != value}
+    first = min((iteration_of(n) for n in changed if not is_of_arm(n)), default=sys.maxsize + 1)
+    of_arms = min((iteration_of(n) for n in changed), default=sys.maxsize + 1)
+    return [n for n in before if n not in now and iteration_of(n) >= (of_arms if is_of_arm(n) else first)]
 
 
 def iteration_of(decision: str) -> int:
@@ -81,12 +87,17 @@ class _Walk:
         self.train: list[str] = []
         self.validation: list[str] = []
         self.test: list[str] = []
+        self.held_out = TestSet(())
         self.late: list[str] = []
         self.ramp: list[dict[str, Any]] = []
         """What each iteration of a temperature ramp has told."""
         self.acquired: list[str] = []
         self.validated: dict[str, list[str]] = {}
         """Model → the validation split that it was trained beside."""
+        self.pools: list[tuple[int, list[str], str]] = []
+        """(iteration, walks that gave frames, which of their frames count): what control arms choose from, too."""
+        self.label_limit = config.label_limits[0]
+        self.stop = config.stop.model_copy(update={"labels": self.label_limit})
 
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
@@ -131,6 +142,8 @@ class _Walk:
     def campaign(self) -> None:
         source = self.start()
         fragments = self.required(source, "Making the starting fragments")["fragments"]
+        self.held_out = TestSet(fragments)
+        self.out.decisions[DECISION] = self.held_out.to_json()  # in the journal before the first label is sent
         self.label("start", source, fragments, iteration=0)
         self.check_split()
         limit = self.config.stop.iterations
@@ -141,7 +154,7 @@ class _Walk:
             # What was once decided stays: costs grow later, and a longer campaign must not undo its past.
             if f"continue/{iteration}" not in self.snapshot.decisions:
                 reason = self.ramp_ended() or stop_reason(
-                    self.config.stop, self.out.records, core_hours=self.snapshot.core_hours, unit=self.config.score.unit
+                    self.stop, self.out.records, core_hours=self.snapshot.core_hours, unit=self.config.score.unit
                 )
                 if reason:
                     break
@@ -180,8 +193,11 @@ class _Walk:
         self.out.stage, self.out.iteration = "label", iteration
         waiting: list[str] = []
         good: list[str] = []
+        trainable = {f["label_key"] for f in self.held_out.trainable(fragments)}
         for index, fragment in enumerate(fragments):
             key = fragment["label_key"]
+            if fragment["set"] != "test" and key not in trainable:
+                continue  # nothing of the test set is ever trained on
             self.labels.setdefault(
                 key, {**fragment, "source_kind": kind, "source": source, "index": index, "iteration": iteration}
             )
@@ -198,7 +214,6 @@ class _Walk:
                     good.append(key)
         if waiting:
             raise _Wait(*waiting)
-        good = [k for k in good if k not in self.test]  # nothing of the test set is ever trained on
         kept = self.snapshot.decisions.get(f"split/{iteration}")
         if kept is not None and kept["source"] == source and self.all_done(kept):
             # Labels that failed then and succeeded since join the next split: what was trained stays as it was.
@@ -321,13 +336,14 @@ class _Walk:
                 + "; ".join(reasons)[:500]
             )
         self.out.stage = "select"
-        budget = self.config.select.fragments
-        if self.config.stop.labels is not None:
-            budget = max(0, min(budget, self.config.stop.labels - self.bought()))
+        budget = self.config.fragments_selected
+        if self.label_limit is not None:
+            budget = max(0, min(budget, self.label_limit - self.bought()))
         limits: dict[str, Any] = {"fragments": budget, "pool": self.config.explore.pool}
-        if isinstance(self.config.extract, Certified) and self.config.stop.labels is not None:
-            limits["labels_left"] = self.config.stop.labels - self.bought()
+        if isinstance(self.config.extract, Certified) and self.label_limit is not None:
+            limits["labels_left"] = self.label_limit - self.bought()
         told = self.decided(f"budget/{iteration}", limits)
+        self.pools.append((iteration, sane, str(told["pool"])))
         more: dict[str, Any] = {}
         if isinstance(self.config.extract, Certified):  # what its cost and error models learn from
             more["labelled"] = [*self.train, *self.validation, *self.test]
@@ -342,6 +358,7 @@ class _Walk:
             known=list(self.labels),
             budget=int(told["fragments"]),
             pool=told["pool"],
+            held_out=self.held_out.labels,
             certified=more,
         )
         key = self.ask("acquire", "local", payload)

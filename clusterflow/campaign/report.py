@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from clusterflow import __version__
+from clusterflow.campaign.arm_curves import arm_curves
+from clusterflow.campaign.arms import is_of_arm
 from clusterflow.campaign.calibrations import calibration_rows
 from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.report_structures import explored, tested
@@ -120,6 +122,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         config_text=json.dumps(config, indent=2, ensure_ascii=False),
         environment={k: str(v) for k, v in _flat(environment).items()},
         potential=_potential(folder, snapshot),
+        arms=tuple(arm_curves(snapshot)) if any(map(is_of_arm, snapshot.decisions)) else (),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clusterflow.core import keys
 from clusterflow.core.data import IntArray
-from clusterflow.core.frames import read_frames
+from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.report.data import StructureView
 from clusterflow.evaluate.report.structure_views import FORCE_ERROR, NOVELTY, around, structure_view
 from clusterflow.state.fragments import annotated_fragments
@@ -51,7 +51,8 @@ def tested(folder: CampaignFolder, labels: Sequence[str], arrays: Arrays) -> lis
 def explored(place: Path, pool: Arrays, first: int) -> tuple[list[StructureView], IntArray]:
     """Frames of an `acquire` result with the most atoms that were selected, coloured by novelty; and for every atom of
     the ``pool`` (m, 2) the structure, counted from ``first``, and the atom in it that it is drawn as, or (−1, −1)."""
-    frames = read_frames(place / "frames.extxyz")
+    file = place / "frames.extxyz"
+    frames = read_optional_frames(file) if file.is_file() else []
     ends = np.cumsum([len(a) for a in frames])
     selected, novelty = pool["selected"] > 0, pool["novelty"]
     count = [int(selected[e - len(a) : e].sum()) for a, e in zip(frames, ends, strict=True)]

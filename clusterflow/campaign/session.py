@@ -17,6 +17,7 @@ from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
+from clusterflow.state.bank import Bank
 from clusterflow.state.disk import disk, fsync_folder, make_folder, replace_bytes
 from clusterflow.state.fragments import require_fragments
 from clusterflow.state.journal import Journal, read_events
@@ -68,6 +69,7 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
         _refuse_other_loop(snapshot, config, folder)
         changes = _changes(folder, config)
         _point_to_labels(config, folder, snapshot)
+        _point_to_bank(config, folder)
         data = to_json(config)
         journal = Journal.open(folder.journal, lease.epoch, guard=lease.check)
         try:
@@ -188,6 +190,19 @@ def _point_to_labels(config: Campaign, folder: CampaignFolder, snapshot: Snapsho
     else:
         make_folder(wanted)
         replace_bytes(folder.labels_pointer, f"{wanted}\n".encode())
+
+
+def _point_to_bank(config: Campaign, folder: CampaignFolder) -> None:
+    """Where workers find the bank; it may be given, changed or left out at any time."""
+    if config.bank is None:
+        if folder.bank_pointer.is_file():
+            disk().unlink(folder.bank_pointer)
+            fsync_folder(folder.root)
+        return
+    wanted = config.bank.absolute()
+    Bank(wanted)  # says now what is wrong with it
+    if folder.bank != wanted:
+        replace_bytes(folder.bank_pointer, f"{wanted}\n".encode())
 
 
 def _replace(path: Path, data: Mapping[str, Any]) -> None:

@@ -216,7 +216,7 @@ def _summary(task: Task, seed_frames: int) -> dict[str, Any]:
         else:
             sets = ["test"] * s["test_fragments"] + ["train"] * s["fragments"]
         return {"fragments": [_fragment(task, i, which) for i, which in enumerate(sets)]}
-    if task.kind == "acquire":
+    if task.kind in ("acquire", "control"):
         found = [_fragment(task, i, "train") for i in range(p["budget"])]
         return {"fragments": found, "novelty": {"excess": None}}
     if task.kind == "explore":

@@ -11,6 +11,7 @@ from typing import Any
 from clusterflow.campaign.calibrations import noise_statement, standing_alarms
 from clusterflow.campaign.lag import mean_lag, model_lag
 from clusterflow.campaign.timeline import LaneUse, lane_use
+from clusterflow.state.fragments import SOURCES
 from clusterflow.state.snapshot import Outcome, Snapshot
 
 _RECENT = 20
@@ -85,7 +86,7 @@ def campaign_status(snapshot: Snapshot) -> Status:
     wanted = {
         f["label_key"]
         for o in snapshot.outcomes.values()
-        if o.kind in ("start", "acquire") and o.status == "done"
+        if o.kind in SOURCES and o.status == "done"
         for f in o.summary["fragments"]
     }
     iterations = [int(n.split("/")[1]) for n in snapshot.decisions if n.startswith(("split/", "selected/"))]

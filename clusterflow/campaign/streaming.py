@@ -15,6 +15,7 @@ from typing import Any
 from clusterflow.campaign.convergence import stop_reason
 from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.exploration import Exploration
+from clusterflow.campaign.held_out import DECISION, TestSet
 from clusterflow.campaign.label_pool import LabelPool
 from clusterflow.campaign.tasks import GRACE, Inputs, Payloads, Plan, PlanStopped
 from clusterflow.campaign.versions import Versions
@@ -79,6 +80,8 @@ class Stream:
             return False
         if not self._pool.asked:
             desk.open.pop(self._source, None)
+            self._pool.held_out = TestSet(told["fragments"])
+            desk.decide(DECISION, self._pool.held_out.to_json())  # in the journal before the first label is sent
             self._label("start", self._source, told["fragments"], 0)
         if kept is None:
             out.stage = "label"
@@ -99,8 +102,11 @@ class Stream:
 
     def _label(self, kind: str, source: str, fragments: Sequence[Mapping[str, Any]], number: int) -> None:
         """Asks for labels that nobody has asked for, and takes note of those that are there."""
+        trainable = {f["label_key"] for f in self._pool.held_out.trainable(fragments)}
         for index, told in enumerate(fragments):
             key = str(told["label_key"])
+            if told["set"] != "test" and key not in trainable:
+                continue  # nothing of the test set is ever trained on
             if not self._pool.register(told, source_kind=kind, source=source, index=index, acquisition=number):
                 continue
             self._bought += not (self._free_start and kind == "start")

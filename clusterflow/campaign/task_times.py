@@ -19,11 +19,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "md": ("explore",),
     "label": ("label",),
     "train": ("train", "export"),
-    "local": ("start", "novelty", "evaluate", "calibrate", "acquire"),
+    "local": ("start", "novelty", "evaluate", "calibrate", "acquire", "control"),
 }
 """Lane → kinds of task that run in it."""
 ASSUMED: Mapping[str, float] = {
-    "start": 10.0, "novelty": 5.0, "evaluate": 5.0, "calibrate": 5.0, "acquire": 10.0, "export": 30.0,
+    "start": 10.0, "novelty": 5.0, "evaluate": 5.0, "calibrate": 5.0, "acquire": 10.0, "control": 10.0, "export": 30.0,
 }  # fmt: skip
 """s; kinds that hardly count, where nothing else is known."""
 NEEDED = ("explore", "label", "train")

@@ -94,6 +94,8 @@ class Payloads:
         self._select = {k: v for k, v in to_json(config.select).items() if k != "fragments"}
         if self._select["kind"] == "novelty":
             del self._select["kind"]  # there was no other, and keys stay what they were
+        share = getattr(config.select, "share", None)
+        self._weights = {"weights": {s.name: s.weight for s in config.systems}} if share == "weight" else {}
 
     def seed(self, *parts: str | int) -> int:
         """Derived from the campaign's seed."""
@@ -200,12 +202,14 @@ class Payloads:
         known: Sequence[str],
         budget: int,
         pool: str,
+        held_out: Sequence[str],
         certified: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Scores the walks, selects and cuts. ``certified``: what the models of certified fragments learn from, or what
-        has filled the bins of CBAD."""
+        """Scores the walks, selects and cuts. ``held_out``: labels of the test set, which nothing may resemble;
+        ``certified``: what the models of certified fragments learn from, or what has filled the bins of CBAD."""
         return {
             **certified,
+            **self._weights,
             "model": model,
             "mixture": mixture,
             "walkers": list(walkers),
@@ -213,9 +217,36 @@ class Payloads:
             "select": self._select,
             "extract": self._extract,
             "known": list(known),
+            "held_out": list(held_out),
             "level_of_theory": self.inputs.level_of_theory,
             "budget": budget,
             "seed": self.seed("select", number),
+        }
+
+    def control(
+        self,
+        arm: str,
+        iteration: int,
+        model: str,
+        walkers: Sequence[str],
+        *,
+        trained: Sequence[str],
+        held_out: Sequence[str],
+        budget: int,
+        pool: str,
+    ) -> dict[str, Any]:
+        """What a control arm chooses from the frames of an iteration. ``trained``: the labels that it has."""
+        return {
+            "arm": arm,
+            "model": model,
+            "walkers": list(walkers),
+            "pool": pool,
+            "extract": self._extract,
+            "known": list(trained),
+            "held_out": list(held_out),
+            "level_of_theory": self.inputs.level_of_theory,
+            "budget": budget,
+            "seed": self.seed("control", arm, iteration),
         }
 
     def export(self, model: str, test: Sequence[str]) -> dict[str, Any]:

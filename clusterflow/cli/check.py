@@ -42,6 +42,15 @@ def check_campaign(path: Path, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if config.controls is not None:
+        each = config.controls.each(config.select.fragments)
+        console.print(
+            f"controls: of the labels of each iteration {config.fragments_selected} are chosen as `select:` says, and "
+            f"{each} by each control arm ({', '.join(config.controls.arms)}), which trains a potential of its own",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if isinstance(config.extract, Certified):
         _print_certified(config.extract, told.labels_confirming, console)
     console.print(

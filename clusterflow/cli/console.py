@@ -17,6 +17,7 @@ from rich.text import Text
 from clusterflow.campaign.calibrations import calibration_text
 from clusterflow.campaign.status import Status, campaign_status
 from clusterflow.campaign.tasks import Plan
+from clusterflow.state.fragments import SOURCES
 from clusterflow.state.journal import Event
 from clusterflow.state.snapshot import Snapshot
 
@@ -29,6 +30,7 @@ _NAMES = {
     "calibrate": "calibration of novelty",
     "explore": "dynamics",
     "acquire": "selection",
+    "control": "selection (controls)",
     "export": "packaging",
 }
 _REFRESH = 0.5  # s
@@ -58,7 +60,7 @@ class CampaignView:
         self._next = 0.0
         self._shown: tuple[Plan, int] | None = None
         self._live: Live | None = None
-        wanted = [o.summary for o in snapshot.outcomes.values() if o.kind in ("start", "acquire") and o.summary]
+        wanted = [o.summary for o in snapshot.outcomes.values() if o.kind in SOURCES and o.summary]
         self._wanted = {f["label_key"] for told in wanted for f in told["fragments"]}
         self._ended = sum(o.kind == "label" for o in snapshot.outcomes.values())
 
@@ -90,7 +92,7 @@ class CampaignView:
 
     def _line(self, event: Event) -> None:
         text = event_line(event)
-        if event.kind == "done" and event.data["task"] in ("start", "acquire"):
+        if event.kind == "done" and event.data["task"] in SOURCES:
             self._wanted.update(f["label_key"] for f in event.data["summary"]["fragments"])
         if event.kind in ("done", "failed") and event.data["task"] == "label" and event.data.get("final", True):
             self._ended += 1
@@ -205,16 +207,16 @@ def _done_text(data: Any) -> str:
         return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
     if data["task"] == "calibrate":
         return f"{calibration_text(s)}, {seconds}"
-    if data["task"] == "acquire" and s["novelty"].get("outside"):
-        beyond = f"{s['novelty']['outside']} atoms outside the trained features"
-        return f"{len(s['fragments'])} fragments, {beyond}, {seconds}"
-    if data["task"] in ("start", "acquire"):
-        of = (
-            f" of {s['cbad']['candidates']} frames, {s['cbad']['covered']:.1%} of their bins known"
-            if "cbad" in s
-            else ""
-        )
-        return f"{len(s['fragments'])} fragments{of}, {seconds}"
+    if data["task"] == "label":
+        entries = "".join(f"; bank: {why}" for why in s.get("bank_notes", ()))
+        return ("from the bank" if "bank" in s else seconds) + entries
+    if data["task"] in SOURCES:
+        said = [f"{len(s['fragments'])} fragments"]
+        if "cbad" in s:
+            said[0] += f" of {s['cbad']['candidates']} frames, {s['cbad']['covered']:.1%} of their bins known"
+        if s.get("novelty", {}).get("outside"):
+            said.append(f"{s['novelty']['outside']} atoms outside the trained features")
+        return ", ".join([*said, seconds])
     return seconds
 
 

@@ -137,6 +137,32 @@ def report(folder: Folder) -> None:
 
 @app.command()
 @guarded
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that differ in their seeds.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML page with the figure.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+) -> None:
+    """Learning curves of a campaign and its control arms, with intervals over runs with different seeds."""
+    from clusterflow.cli.compare import compare_runs
+
+    compare_runs(runs, output=output, force=force, as_json=as_json, console=console)
+
+
+@app.command()
+@guarded
+def bank(
+    folder: Annotated[Path, typer.Argument(help="Bank of labels (`bank:` of a campaign file).", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Says what a bank of labels holds, and verifies every entry; changes nothing."""
+    from clusterflow.cli.bank import show_bank
+
+    sys.exit(show_bank(folder, as_json=as_json, console=console))
+
+
+@app.command()
+@guarded
 def fsck(
     folder: Folder,
     rebuild: Annotated[

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from clusterflow.config.controls import Controls
 from clusterflow.config.explore import Explore, OpenMM
-from clusterflow.config.extract import BuildingBlocks, Extract
+from clusterflow.config.extract import BuildingBlocks, Certified, Extract
 from clusterflow.config.failures import Failures
 from clusterflow.config.label import GPAW, Label
 from clusterflow.config.loop import Loop, Synchronous
@@ -36,6 +37,7 @@ class Campaign(Section):
     explore: Explore = OpenMM()
     score: Score = GaussianMixture()
     select: Selection = Select()
+    controls: Controls | None = None
     extract: Extract = BuildingBlocks()
     label: Label = GPAW()
     train: Train = NequIP()
@@ -47,6 +49,9 @@ class Campaign(Section):
     """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
+    bank: FilePath | None = None
+    """A folder of labels that is searched before any label is sent, for the same fragment in any orientation and order
+    of atoms, and to which every new label is added (docs/concepts/bank.md)."""
 
     @field_validator("explore", "start", "extract", "label", "loop", "select", "score", mode="before")
     @classmethod
@@ -108,6 +113,44 @@ class Campaign(Section):
                 "give it as train: label_noise"
             )
         return self
+
+    @model_validator(mode="after")
+    def _arms(self) -> Campaign:
+        if self.controls is None:
+            return self
+        if not isinstance(self.loop, Synchronous):
+            raise ValueError(
+                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration"
+            )
+        if isinstance(self.extract, Certified):
+            raise ValueError(
+                "`controls:` cannot be combined with `extract: {kind: certified}`, whose fragments depend on the "
+                "labels so far; take building_blocks, sphere or whole"
+            )
+        if not self.controls.each(self.select.fragments):
+            n, arms = self.select.fragments, len(self.controls.arms)
+            raise ValueError(
+                f"controls.share = {self.controls.share:g} of select.fragments = {n} is less than one label for each "
+                f"of {arms} control arm{'s' if arms > 1 else ''}; raise one of the two, or name fewer arms"
+            )
+        return self
+
+    @property
+    def label_limits(self) -> tuple[int | None, int | None]:
+        """`stop.labels` divided: of the campaign itself, starting labels included, and of each control arm."""
+        total = self.stop.labels
+        if total is None or self.controls is None:
+            return total, None
+        start = self.start.fragments + self.start.test_fragments if isinstance(self.start, Perturbed) else 0
+        each = self.controls.each(max(0, total - start))
+        return total - each * len(self.controls.arms), each
+
+    @property
+    def fragments_selected(self) -> int:
+        """Of `select.fragments`, those that control arms do not get."""
+        if self.controls is None:
+            return self.select.fragments
+        return self.select.fragments - self.controls.each(self.select.fragments) * len(self.controls.arms)
 
     @property
     def run_folder(self) -> Path:

@@ -41,7 +41,7 @@ score:                        # novelty: Gaussian mixture per element over the l
   components: [1, 10]
 
 select:
-  ranking: least_likely_atom  # or sum_below_threshold, mean_without_h, per_cost
+  ranking: least_likely_atom  # or sum_below_threshold, mean_without_h, per_cost, coverage
   fragments: 20               # labels per iteration
 
 extract:

@@ -19,6 +19,7 @@ from typing import Any
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.memory import forget_peak_memory, peak_memory_MB
 from clusterflow.errors import ClusterflowError, ExecutionError, LabelError, LabelTimeoutError, ScienceError, StateError
+from clusterflow.execution.borrowing import borrowed, lend
 from clusterflow.execution.messages import result_to_json, task_from_json
 from clusterflow.execution.stages import STAGES, label, label_summary
 from clusterflow.execution.supply import RESUMABLE
@@ -43,6 +44,10 @@ def published(task: Task, folder: CampaignFolder) -> TaskResult | None:
         found = store.get(task.key)
         if found is not None:
             return TaskResult(task.key, label_summary(found[1]), found[1].wall_time, found[1].cores, 0.0)
+        lent = borrowed(task, folder)
+        if lent is not None:
+            label_, origin = lent
+            return TaskResult(task.key, {**label_summary(label_), "bank": origin}, label_.wall_time, label_.cores, 0.0)
         failure = store.get_failure(task.key)
         if failure is not None:
             raise LabelError(failure["what"], where=failure.get("where", ""), todo=failure.get("todo", ""))
@@ -114,6 +119,7 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     forget_peak_memory()
     if task.kind == "label":
         summary = label(task.payload, Workplace(folder, scratch, scratch, threads), task.key)
+        summary |= lend(task, folder)
         with folder.computed.open("a", encoding="utf-8") as log:  # one write: whole lines even from many workers
             log.write(f"{task.key} {os.uname().nodename} {os.getpid()}\n")
         shutil.rmtree(scratch, ignore_errors=True)

@@ -21,6 +21,7 @@ from clusterflow.extract.indicators import indicator_columns
 from clusterflow.label.cost import CostModel, fit_cost
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.electrons import valence_electrons
+from clusterflow.selection.held_out import HeldOut
 from clusterflow.state.fragments import annotated_fragments
 
 
@@ -47,7 +48,7 @@ def certified_rule(
         unconfirmed=_failed(frames, labelled, asked, place),
     )
     rule: CertifiedRule = settings.build_certified(
-        cost=_cost_model(labelled, place).seconds, model=model, potential=potential, find=along.of
+        cost=cost_model(labelled, place).seconds, model=model, potential=potential, find=along.of
     )
     return rule
 
@@ -63,7 +64,8 @@ def _failed(frames: Sequence[Atoms], labelled: Sequence[str], asked: Sequence[st
     )
 
 
-def _cost_model(labelled: Sequence[str], place: Workplace) -> CostModel:
+def cost_model(labelled: Sequence[str], place: Workplace) -> CostModel:
+    """Fitted to what the labels with these keys took, as far as they are there."""
     found = [label for key in labelled if (label := place.labels.get(key)) is not None]
     timed = [(a, told.wall_time * told.cores) for a, told in found if told.wall_time > 0]
     return fit_cost([float(valence_electrons(a.numbers).sum()) for a, _ in timed], [s for _, s in timed])
@@ -77,13 +79,14 @@ def confirming_fragments(
     known: Sequence[Fragment],
     most: int | None,
     rng: np.random.Generator,
+    held_out: HeldOut,
 ) -> list[tuple[Fragment, dict[str, str]]]:
     """Larger fragments that confirm some of the ``chosen`` (parent frame, certified fragment), each with the note that
     names the one it confirms.
 
     All of them until ``settings.confirm.first`` are confirmed, then a random share and those in environments that have
     no bound yet; never more than ``most``, and none of the atoms of a ``known`` or chosen fragment, whose label is
-    there or on its way for another purpose.
+    there or on its way for another purpose; nor any of what is ``held_out`` for testing.
     """
     confirmed = rule.error_model.n
     wanted = max(settings.confirm.first - confirmed, math.ceil(settings.confirm.share * len(chosen)))
@@ -95,7 +98,9 @@ def confirming_fragments(
     for place in sorted([k for k in order if k in places][:most]):
         parent, fragment = chosen[place]
         larger = rule.confirming(parent, fragment)
-        if larger is not None and unordered_hash(larger.atoms) not in taken:
+        if larger is None or held_out.refuses(fragment_to_atoms(larger, **{keys.FRAME: larger.sites[0].frame_id})):
+            continue
+        if unordered_hash(larger.atoms) not in taken:
             taken.add(unordered_hash(larger.atoms))
             found.append((larger, {keys.CONFIRMS: str(fragment_to_atoms(fragment).info[keys.FRAGMENT])}))
     return found

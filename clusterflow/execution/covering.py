@@ -19,13 +19,14 @@ from ase import Atoms
 from clusterflow.config.cbad import CBAD
 from clusterflow.core import keys
 from clusterflow.core.data import Fragment, IntArray, Site
-from clusterflow.core.frames import content_hash, read_optional_frames
+from clusterflow.core.frames import content_hash, fragment_to_atoms, read_optional_frames
 from clusterflow.errors import ExtractionError, InputError, StructureError
 from clusterflow.execution.workplace import Workplace, section
 from clusterflow.extract.rules import BuildingBlockRule, WholeStructure
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.selection.cbad import Bins, Cover, Descriptors
 from clusterflow.selection.duplicates import drop_duplicates
+from clusterflow.selection.held_out import HeldOut
 
 RECORD = "cbad.json"
 _TRIES = 8
@@ -57,9 +58,11 @@ def cover(
     rule: Any,
     along: BlocksAlong | None,
     known: Sequence[Fragment],
+    held_out: HeldOut,
     place: Workplace,
 ) -> Covered:
-    """Accepts frames until none fills an empty bin or the budget is spent; at most one of each walk."""
+    """Accepts frames until none fills an empty bin or the budget is spent; at most one of each walk. Nothing resembles
+    what is ``held_out``."""
     settings = section(CBAD, payload["select"])
     whole = isinstance(rule, WholeStructure)
     labelled = place.labelled(payload["labelled"])
@@ -81,10 +84,11 @@ def cover(
     while len(kept) < payload["budget"] and (found := search.best()) is not None:
         number, new = found
         if whole:
-            cut, reasons = _whole(frames[number], rule, measured[number][0])
+            cut, reasons = _whole(frames[number], rule, measured[number][0], held_out)
         else:
             room = min(settings.per_frame, payload["budget"] - len(kept))
-            cut, reasons = _around(frames[number], rule, along, [*known, *kept], measured[number], new, room)
+            taken = [*known, *kept]
+            cut, reasons = _around(frames[number], rule, along, taken, held_out, measured[number], new, room)
         refused += reasons
         if cut:
             search.accept(number, np.concatenate([codes for _, codes in cut]))
@@ -142,12 +146,17 @@ def _walk_numbers(payload: Mapping[str, Any], frames: Sequence[Atoms], place: Wo
     return [first[content_hash(a)] for a in frames]
 
 
-def _whole(atoms: Atoms, rule: Any, codes: IntArray) -> tuple[list[tuple[Fragment, IntArray]], list[str]]:
+def _whole(
+    atoms: Atoms, rule: Any, codes: IntArray, held_out: HeldOut
+) -> tuple[list[tuple[Fragment, IntArray]], list[str]]:
     frame = content_hash(atoms)
     try:
-        return [(rule.extract(atoms, [Site(frame, 0)]), np.unique(codes))], []
+        fragment = rule.extract(atoms, [Site(frame, 0)])
     except (ExtractionError, StructureError) as error:
         return [], [f"frame {frame[:12]}: {error.what}"]
+    if why := held_out.refuses(fragment_to_atoms(fragment, **{keys.FRAME: frame})):
+        return [], [f"frame {frame[:12]}: {why}"]
+    return [(fragment, np.unique(codes))], []
 
 
 def _around(
@@ -155,6 +164,7 @@ def _around(
     rule: Any,
     along: BlocksAlong | None,
     known: Sequence[Fragment],
+    held_out: HeldOut,
     measured: tuple[IntArray, IntArray],
     new: IntArray,
     room: int,
@@ -178,6 +188,9 @@ def _around(
             fragment = rule.extract(atoms, [Site(frame, index)], **blocks)
         except (ExtractionError, StructureError, InputError) as error:
             refused.append(f"atom {index} of frame {frame[:12]}: {error.what}")
+            continue
+        if why := held_out.refuses(fragment_to_atoms(fragment, **{keys.FRAME: frame})):
+            refused.append(f"atom {index} of frame {frame[:12]}: {why}")
             continue
         if not drop_duplicates([fragment], known=[*known, *(f for f, _ in cut)]):
             refused.append(f"atom {index} of frame {frame[:12]}: the same fragment is labelled already")

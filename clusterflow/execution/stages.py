@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
+from ase.data import atomic_numbers
 
 from clusterflow.config.explore import Explore
 from clusterflow.config.extract import Certified, Extract
@@ -25,27 +25,27 @@ from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
 from clusterflow.config.selection import Select
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label, Site
+from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label
 from clusterflow.core.frames import (
     content_hash,
-    fragment_to_atoms,
     read_frames,
-    read_optional_frames,
-    unordered_hash,
     write_frames,
 )
-from clusterflow.core.protocols import Selector
-from clusterflow.errors import ExtractionError, ScienceError, StateError, StructureError
+from clusterflow.errors import ScienceError, StateError, StructureError
 from clusterflow.evaluate.metrics import Metrics
 from clusterflow.execution.calibrating import calibrate
 from clusterflow.execution.certifying import certified_rule, confirming_fragments
+from clusterflow.execution.choosing import Choosing, Explored
+from clusterflow.execution.controls import control
 from clusterflow.execution.covering import Covered, cover
+from clusterflow.execution.cutting import annotated, cut, walked
 from clusterflow.execution.scoring import core_of, novelty_of, outside_of, potential_of, write_ranges
 from clusterflow.execution.starting import start
 from clusterflow.execution.worker import MPI
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST
+from clusterflow.selection.held_out import HeldOut
 
 
 def label(payload: Mapping[str, Any], place: Workplace, key: str) -> dict[str, Any]:
@@ -220,12 +220,10 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Scores the pool of frames, ranks building blocks, cuts the best into fragments that are not known yet."""
     from clusterflow.extract.rules import WholeStructure
     from clusterflow.extract.sphere import SphericalCut
-    from clusterflow.selection.atoms import AtomSelector
-    from clusterflow.selection.frames import FrameSelector
 
     potential = potential_of(payload["model"], place)
     density = novelty_of(payload["mixture"], potential, place)
-    frames = _walked(payload["walkers"], payload["pool"], place)
+    frames = walked(payload["walkers"], payload["pool"], place)
     features = [potential.features(a) for a in frames]
     scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
     rng = np.random.default_rng(payload["seed"])
@@ -243,27 +241,25 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         else plain
     )
     known = place.known_fragments(payload["known"])
+    held_out = HeldOut(place.annotated(payload["held_out"]))
     covered: Covered | None = None
     if payload["select"].get("kind") == "cbad":
-        covered = cover(payload, frames, rule, along if has_blocks else None, known, place)
-        kept, refused = covered.fragments, covered.refused
+        covered = cover(payload, frames, rule, along if has_blocks else None, known, held_out, place)
+        kept, refused, told = covered.fragments, covered.refused, {"cbad": covered.told}
     else:
-        ranking = section(Select, payload["select"])
-        selector: Selector = FrameSelector()
-        if isinstance(plain, SphericalCut):
-            selector = AtomSelector(per_frame=ranking.per_frame)
-        elif has_blocks:
-            selector = replace(ranking.build(), along=along)
-        # More than the budget, since some candidates will be duplicates or cannot be cut.
+        elements = {e for a in frames for e in a.get_chemical_symbols()}
+        floor = {atomic_numbers[e]: density.known_up_to(e) for e in elements}
         try:
-            sites = selector.select(frames, scores, budget=4 * payload["budget"] + 8, rng=rng)
+            choosing = Choosing(payload, section(Select, payload["select"]), plain, along, potential, place, rng)
+            chosen = choosing.sites(Explored(frames, scores, features, floor))
         except StructureError as error:  # of frames that the potential made, not of what the user gave
             raise ScienceError(
                 f"No explored frame can be divided into building blocks: {error.what}",
                 where=error.where,
                 todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
             ) from error
-        kept, refused = _cut(frames, sites, rule, along, known, payload["budget"])
+        kept, refused = cut(frames, chosen.sites, rule, along, known, chosen.budget, held_out, chosen.limits)
+        told = dict(chosen.told)
     by_id = {content_hash(a): a for a in frames}
     wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]
     if certifying:
@@ -275,9 +271,10 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
             known=known,
             most=None if left is None else left - len(kept),
             rng=rng,
+            held_out=held_out,
         )
-    annotated, selected = _annotated(wanted, frames, scores)
-    write_frames(place.out / "fragments.extxyz", annotated)
+    fragments, selected = annotated(wanted, frames, scores)
+    write_frames(place.out / "fragments.extxyz", fragments)
     write_frames(place.out / "frames.extxyz", frames)
     flat = np.concatenate(scores)
     outside = [outside_of(payload["mixture"], f, a, place) for f, a in zip(features, frames, strict=True)]
@@ -289,27 +286,18 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         selected=selected,
         outside=np.concatenate(outside),
     )
-    fragments = describe_fragments(annotated, payload["level_of_theory"], ["train"] * len(annotated))
+    described = describe_fragments(fragments, payload["level_of_theory"], ["train"] * len(fragments))
     if covered is not None:
-        covered.write(place.out, [str(f["label_key"]) for f in fragments])
+        covered.write(place.out, [str(f["label_key"]) for f in described])
     known_up_to = np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
     return {
-        "fragments": fragments,
+        "fragments": described,
         "novelty": {**_novelty_found(flat, known_up_to), "outside": int(np.concatenate(outside).sum())},
         "n_frames": len(frames),
         "refused": refused[:50],
+        **told,
         **({"error_model": rule.error_model.to_json()} if certifying else {}),
-        **({"cbad": covered.told} if covered is not None else {}),
     }
-
-
-def _walked(walkers: Sequence[str], pool: str, place: Workplace) -> list[Atoms]:
-    """The different frames of some walks: all, or the last of each."""
-    frames: list[Atoms] = []
-    for key in walkers:
-        walked = read_optional_frames(place.result("explore", key) / "trajectory.extxyz")
-        frames += walked if pool == "all" else walked[-1:]
-    return list({content_hash(a): a for a in frames}.values())
 
 
 def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, Any]:
@@ -323,62 +311,6 @@ def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, An
         "median": float(np.median(finite)) if finite.size else None,
         "never_seen": int(novelty.size - finite.size),
     }
-
-
-def _annotated(
-    wanted: Sequence[tuple[Fragment, dict[str, str]]], frames: Sequence[Atoms], scores: Sequence[FloatArray]
-) -> tuple[list[Atoms], NDArray[np.int8]]:
-    """Fragments with their notes, system and novelty; and which atoms of the frames, one after the other, are core."""
-    by_id = {content_hash(a): (a, s) for a, s in zip(frames, scores, strict=True)}
-    annotated = []
-    first = dict(zip(by_id, np.cumsum([0, *(len(a) for a in frames[:-1])]), strict=True))
-    selected = np.zeros(sum(len(a) for a in frames), dtype=np.int8)
-    for fragment, info in wanted:
-        real = fragment.parent[fragment.core & (fragment.parent >= 0)]
-        selected[first[fragment.sites[0].frame_id] + real] = 1
-        parent, score = by_id[fragment.sites[0].frame_id]
-        about = {keys.SYSTEM: parent.info[keys.SYSTEM], keys.FRAME: fragment.sites[0].frame_id}
-        atoms = fragment_to_atoms(fragment, **info, **about)
-        novelty = np.where(fragment.parent >= 0, np.append(score, np.nan)[fragment.parent], np.nan)
-        atoms.set_array(keys.NOVELTY, np.where(np.isfinite(novelty), novelty, 0.0))
-        annotated.append(atoms)
-    return annotated, selected
-
-
-def _cut(
-    frames: Sequence[Atoms],
-    sites: Iterable[Site],
-    rule: Any,
-    along: BlocksAlong,
-    known: Sequence[Fragment],
-    budget: int,
-) -> tuple[list[Fragment], list[str]]:
-    """Fragments of the sites, best first, without duplicates, until the budget is full."""
-    from clusterflow.extract.rules import BuildingBlockRule
-    from clusterflow.selection.duplicates import drop_duplicates
-
-    by_id = {content_hash(a): a for a in frames}
-    kept: list[Fragment] = []
-    refused: list[str] = []
-    # A certified core may be any part of a fragment: one set of atoms is labelled once, whatever its core.
-    taken = {unordered_hash(f.atoms) for f in known if f.certificate is not None}
-    for site in sites:
-        if len(kept) >= budget:
-            break
-        try:
-            frame = by_id[site.frame_id]
-            known_blocks = {"blocks": along.of(frame)} if isinstance(rule, BuildingBlockRule) else {}
-            fragment = rule.extract(frame, [site], **known_blocks)
-        except (ExtractionError, StructureError) as error:
-            refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: {error.what}")
-            continue
-        same_atoms = fragment.certificate is not None and unordered_hash(fragment.atoms) in taken
-        if not same_atoms and drop_duplicates([fragment], known=[*known, *kept]):
-            kept.append(fragment)
-            taken.add(unordered_hash(fragment.atoms))
-        else:
-            refused.append(f"atom {site.index} of frame {site.frame_id[:12]}: the same fragment is labelled already")
-    return kept, refused
 
 
 def export(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -407,6 +339,7 @@ STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] =
     "calibrate": calibrate,
     "explore": explore,
     "acquire": acquire,
+    "control": control,
     "export": export,
 }
 """Kind of task → what it does. `label` stands apart: it publishes in the label store."""

@@ -19,8 +19,9 @@ from clusterflow.core.frames import (
     write_frames,
 )
 from clusterflow.core.seeds import derive_seed
-from clusterflow.errors import ExtractionError
+from clusterflow.errors import ExtractionError, InputError
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
+from clusterflow.selection.held_out import HeldOut
 from clusterflow.state.labels import label_key
 
 _TRIES = 20
@@ -37,8 +38,31 @@ def start(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         settings = section(Start, payload["start"])
         assert isinstance(settings, Perturbed)
         fragments, sets = _from_perturbed(settings, payload, place)
+    fragments, sets, left_out = _apart(fragments, sets)
     write_frames(place.out / "fragments.extxyz", fragments)
-    return {"fragments": describe_fragments(fragments, payload["level_of_theory"], sets)}
+    return {"fragments": describe_fragments(fragments, payload["level_of_theory"], sets), "left_out": left_out}
+
+
+def _apart(fragments: Sequence[Atoms], sets: Sequence[str]) -> tuple[list[Atoms], list[str], list[str]]:
+    """Without what may not be trained on because of the test set, and why each of these was left out.
+
+    Raises
+    ------
+    InputError
+        Nothing is left to train on.
+    """
+    held_out = HeldOut(a for a, s in zip(fragments, sets, strict=True) if s == "test")
+    reasons = ["" if s == "test" else held_out.refuses(a) for a, s in zip(fragments, sets, strict=True)]
+    left_out = [f"starting fragment {i}: {why}" for i, why in enumerate(reasons) if why]
+    if len(left_out) == sum(s != "test" for s in sets):
+        raise InputError(
+            f"Of {len(left_out)} starting fragments for training none is apart from the test set; the first: "
+            f"{left_out[0] if left_out else 'there is none'}.",
+            where="`start:`",
+            todo="Raise `start.displacement`, or give a seed dataset with more than one structure.",
+        )
+    kept = [i for i, why in enumerate(reasons) if not why]
+    return [fragments[i] for i in kept], [sets[i] for i in kept], left_out
 
 
 def _from_perturbed(settings: Perturbed, payload: Mapping[str, Any], place: Workplace) -> tuple[list[Atoms], list[str]]:

@@ -20,6 +20,7 @@ from clusterflow.core.frames import (
     with_label,
 )
 from clusterflow.errors import StateError
+from clusterflow.selection.held_out import structure_hash
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
@@ -74,6 +75,11 @@ class Workplace:
             if key in wanted and keys.REGION in a.arrays
         ]
 
+    def annotated(self, label_keys: Sequence[str]) -> list[Atoms]:
+        """What this campaign knows of these fragments, without energies; those that it does not know are left out."""
+        known = annotated_fragments(self.folder)
+        return [known[key] for key in label_keys if key in known]
+
     def labelled(self, label_keys: Sequence[str]) -> list[Atoms]:
         """Annotated and labelled frames, in the order given."""
         store, annotated = self.labels, annotated_fragments(self.folder)
@@ -121,6 +127,7 @@ def describe_fragments(fragments: Sequence[Atoms], level: str, sets: Sequence[st
             "kind": str(a.info.get(keys.KIND, "")),
             "n_atoms": len(a),
             "set": s,
+            "structure": structure_hash(a),
             **_claimed(a),
             **({"confirms": by_id[str(a.info[keys.CONFIRMS])]} if keys.CONFIRMS in a.info else {}),
         }

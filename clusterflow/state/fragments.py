@@ -14,7 +14,7 @@ from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import REMEDY, read_json, verify_folder
 from clusterflow.state.snapshot import Snapshot
 
-SOURCES = ("start", "acquire")
+SOURCES = ("start", "acquire", "control")
 """Kinds of task that make fragments: each publishes ``fragments.extxyz`` and names their label keys in its summary."""
 
 _FRAGMENTS = "fragments.extxyz"

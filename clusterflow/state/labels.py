@@ -104,8 +104,9 @@ class LabelStore:
             raise self._wrong(path, f"its content has the key {found}")
         return atoms, label
 
-    def put(self, key: str, atoms: Atoms, label: Label) -> bool:
-        """Publishes a label; True if it was new, False if the key was there (that one stays).
+    def put(self, key: str, atoms: Atoms, label: Label, *, origin: Mapping[str, Any] | None = None) -> bool:
+        """Publishes a label; True if it was new, False if the key was there (that one stays). ``origin``: JSON data on
+        where it came from, if it was not computed for this structure.
 
         Raises
         ------
@@ -124,7 +125,8 @@ class LabelStore:
             raise StateError(
                 f"A label of {len(atoms)} atoms has forces of shape {label.prediction.forces.shape}.", where=str(path)
             )
-        return publish_json(path, {"key": key, "atoms": atoms_to_json(atoms), "label": label_to_json(label)})
+        body: dict[str, Any] = {"key": key, "atoms": atoms_to_json(atoms), "label": label_to_json(label)}
+        return publish_json(path, body | ({"origin": dict(origin)} if origin else {}))
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).is_file()

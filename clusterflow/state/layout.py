@@ -90,6 +90,16 @@ class CampaignFolder:
             return Path(self.labels_pointer.read_text(encoding="utf-8").strip())
         return self.root / "labels"
 
+    @property
+    def bank_pointer(self) -> Path:
+        """Text file with the path of a bank of labels shared with other campaigns."""
+        return self.root / "bank.txt"
+
+    @property
+    def bank(self) -> Path | None:
+        """The bank that `bank:` names, if it names one."""
+        return Path(self.bank_pointer.read_text(encoding="utf-8").strip()) if self.bank_pointer.is_file() else None
+
     def result(self, kind: str, key: str) -> Path:
         """Folder that the published result of a task has or will have."""
         return self.tasks / kind / key

@@ -33,6 +33,8 @@ def toy_result(task: Task) -> TaskResult:
             "n_frames": len(p["walkers"]),
             "refused": [],
         }
+    elif task.kind == "control":
+        summary = {"fragments": [_fragment(task, i, "train") for i in range(p["budget"])], "n_frames": 1, "refused": []}
     elif task.kind == "train":
         summary = {"model_id": task.key[:12], "n_training": len(p["training"]), "n_validation": 1, "metrics": {}}
     elif task.kind == "evaluate":

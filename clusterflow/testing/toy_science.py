@@ -28,6 +28,7 @@ from clusterflow.execution import apps
 from clusterflow.execution.serial_engine import SerialEngine
 from clusterflow.execution.stages import STAGES
 from clusterflow.execution.workplace import Workplace, describe_fragments
+from clusterflow.state.fragments import SOURCES
 from clusterflow.state.journal import decisions_digest, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -134,7 +135,7 @@ def _stage(kind: str) -> Callable[[Mapping[str, Any], Workplace], dict[str, Any]
         key = task_key(kind, payload)
         seen = digest(*_read(payload, place))
         summary = dict(toy_result(Task(kind, key, "", payload)).summary)
-        if kind in ("start", "acquire"):
+        if kind in SOURCES:
             frames = [_fragment(key, i) for i in range(len(summary["fragments"]))]
             sets = [f["set"] for f in summary["fragments"]]
             summary["fragments"] = describe_fragments(frames, payload["level_of_theory"], sets)

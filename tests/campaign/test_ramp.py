@@ -184,7 +184,7 @@ def test_campaigns_without_a_ramp_ask_for_what_they_always_asked() -> None:
     assert set(walk) == {"model", "system", "identity", "explore", "temperature_K", "pressure_GPa", "steps", "seed"}
     assert "temperature" not in walk["explore"]
     picked = next(t.payload for t in ran if t.kind == "acquire")
-    assert set(picked["select"]) == {"ranking", "threshold", "per_frame"}
+    assert set(picked["select"]) == {"ranking", "threshold", "per_frame", "core_seconds", "share", "share_floor"}
     assert not {"labelled", "acquired"} & set(picked)
 
 

@@ -137,7 +137,7 @@ def test_times_as_a_user_writes_them(text: str, mean: float, spread: float) -> N
 
 def test_lanes_stand_for_their_kinds() -> None:
     assert set(parse_times({"md": "1 s", "local": "1 s", "train": "1 s"}, "here")) == {
-        "explore", "start", "novelty", "evaluate", "calibrate", "acquire", "train",
+        "explore", "start", "novelty", "evaluate", "calibrate", "acquire", "control", "train",
     }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class Campaign:
         frames = [a for own in walks.values() for a in own]
         along = BlocksAlong() if hasattr(rule, "blocks_of") else None
         known = self.place.known_fragments(labelled)
-        return cover(payload, frames, rule, along, known, self.place)
+        return cover(payload, frames, rule, along, known, HeldOut([]), self.place)
 
     def keep(self, key: str, found: Covered) -> tuple[list[dict[str, Any]], list[Atoms]]:
         """Publishes a selection as `acquire` does."""

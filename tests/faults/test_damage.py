@@ -313,7 +313,7 @@ def test_leftovers_are_named_and_nothing_is_changed(
     said = capsys.readouterr().out
     assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
     for words in (
-        "53 events, 14 results, 5 labels and 1 structure",
+        "54 events, 14 results, 5 labels and 1 structure",
         "1 × unfinished, such as labels/30/.tmp-x.json-node7-1-abc",
         "1 × half of a file, such as dataset.part",
         "1 × scratch of a task that did not end, such as work/train-0123",

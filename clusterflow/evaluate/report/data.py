@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from clusterflow.evaluate.arms import ArmCurve
 from clusterflow.evaluate.learning_curve import CurvePoint
 from clusterflow.evaluate.metrics import Metrics
 from clusterflow.evaluate.report.calibration_data import CalibrationView
@@ -299,6 +300,8 @@ class ReportData:
     environment: Mapping[str, str] = field(default_factory=dict)
     potential: PotentialFiles | None = None
     citations: tuple[Citation, ...] = ()
+    arms: tuple[ArmCurve, ...] = ()
+    """The campaign's own arm and its control arms; empty without controls."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `report_data_from_json` is the inverse."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from clusterflow.evaluate.learning_curve import error_ratio, learning_exponent
 from clusterflow.evaluate.metrics import ForceErrors, Metrics
 from clusterflow.evaluate.report import figures
+from clusterflow.evaluate.report.arms import controls
 from clusterflow.evaluate.report.calibration import calibration
 from clusterflow.evaluate.report.data import Citation, FeatureMap, ModelResult, PotentialFiles, ReportData
 from clusterflow.evaluate.report.gallery import fragments, structures
@@ -406,4 +407,5 @@ def all_sections(data: ReportData) -> list[Section]:
     """Every section in reading order."""
     makers = (learning, parity, errors, novelty, correlation, calibration, feature_map, structures, walkers, fragments,
               failures, timings, workers, settings, environment, usage, citations)  # fmt: skip
-    return [make(data) for make in makers]
+    made = [make(data) for make in makers]
+    return [made[0], controls([data.arms]), *made[1:]] if data.arms else made

@@ -83,7 +83,7 @@ def number(value: float) -> str:
         mantissa = value / 10.0**power
         head = "" if abs(mantissa - 1) < 1e-9 else f"{mantissa:.3g}·"
         return f"{head}10{str(power).translate(_SUPERSCRIPT)}"
-    return f"{value:.4g}".replace("-", "−")
+    return (f"{value:.0f}" if power == 4 else f"{value:.4g}").replace("-", "−")
 
 
 @dataclass(frozen=True, slots=True)
