@@ -36,7 +36,7 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
     ConfigError
         A system that the campaign already knows was changed.
     """
-    structures = {s.name: _structure(s, folder) for s in config.systems}
+    structures = {s.name: kept_structure(s, folder) for s in config.systems}
     reference = config.label.build()
     frames = _seed_dataset(config, reference.level_of_theory, folder)
     found = {e for a in (*structures.values(), *frames) for e in a.get_chemical_symbols()}
@@ -61,7 +61,8 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
     return Inputs(systems, reference.level_of_theory, tuple(elements), dataset), structures
 
 
-def _structure(system: System, folder: CampaignFolder | None) -> Atoms:
+def kept_structure(system: System, folder: CampaignFolder | None) -> Atoms:
+    """The built structure: the copy in the run folder, which is made the first time; raises as `gather_inputs`."""
     if folder is None:
         return system.atoms()
     copy, recipe = folder.inputs / f"{system.name}.extxyz", folder.inputs / f"{system.name}.json"

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.failures import FailureRate
-from clusterflow.campaign.planner import Planner
+from clusterflow.campaign.planner import Planner, Planning
+from clusterflow.campaign.property_plan import PropertyInputs
 from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.properties import PropertyRun
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
 from clusterflow.errors import (
@@ -31,6 +33,7 @@ MAX_ATTEMPTS = 3
 MAX_LOST = 3
 """How many labels or walkers in a row may be given up because of that before the machine is taken to be broken."""
 _POLL = 0.5  # s
+_OF_PROPERTIES = ("property", "structure", "freedom", "ratio", "repeat", "atoms")
 _BATCH = 100
 """At most so many results are taken before the plan is asked again."""
 
@@ -51,27 +54,34 @@ class Loop:
     record); ``watch`` is called with every new event and after each wait; ``stop`` says whether to stop now.
     """
 
-    config: Campaign
-    inputs: Inputs
+    config: Campaign | PropertyRun
+    inputs: Inputs | PropertyInputs
     snapshot: Snapshot
     journal: Journal
     engine: Engine
     published: Callable[[Task], TaskResult | None]
     watch: Callable[[Event | None, Plan, int], None]
     stop: Callable[[], bool]
+    planner: Planning | None = None
+    """Another plan than a campaign's, for what else runs in this way."""
     _flight: dict[str, tuple[Future[TaskResult], Task]] = field(default_factory=dict)
     _ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks whose futures have ended; filled by the engine's threads."""
     _lost_in_a_row: int = 0
     _plan: Plan = field(default_factory=Plan)
     _rate: FailureRate = field(init=False)
-    _planner: Planner = field(init=False)
+    _planner: Planning = field(init=False)
     _timer: tuple[str, float] = ("", 0.0)
     """The decision that waits for its time, and since when (s, monotonic)."""
 
     def __post_init__(self) -> None:
         self._rate = FailureRate(self.config.failures)
-        self._planner = Planner(self.config, self.inputs)
+        if self.planner is not None:
+            self._planner = self.planner
+        elif isinstance(self.config, Campaign) and isinstance(self.inputs, Inputs):
+            self._planner = Planner(self.config, self.inputs)
+        else:
+            raise TypeError("what is not a campaign needs a planner")
 
     def run(self) -> Plan:
         """Until the plan has finished or failed.
@@ -195,7 +205,7 @@ class Loop:
         # One label that kills its workers (too big for the memory, say) is a failed label; several in a row with
         # nothing done in between are a broken machine.
         self._lost_in_a_row += given_up
-        spare = task.kind in ("label", "explore") and self._lost_in_a_row < MAX_LOST
+        spare = task.kind in ("label", "explore", "relax", "hessian") and self._lost_in_a_row < MAX_LOST
         self._failed(task, error, final=given_up and spare)
         if given_up and not spare:
             # "It is tried again" is not true any more; what else an error advises is.
@@ -252,5 +262,5 @@ class Loop:
 
 def describe(task: Task) -> dict[str, Any]:
     """The few words about a task that a person wants to read in the journal."""
-    wanted = ("system", "temperature_K", "pressure_GPa", "steps", "final", "index")
+    wanted = ("system", "temperature_K", "pressure_GPa", "steps", "final", "index", *_OF_PROPERTIES)
     return {k: task.payload[k] for k in wanted if k in task.payload}

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from clusterflow.campaign.plan import plan
 from clusterflow.campaign.streaming import Stream
 from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.state.snapshot import Snapshot
+
+
+class Planning(Protocol):
+    """What the loop asks: the plan for a snapshot; it is told what has happened since."""
+
+    def plan(self, snapshot: Snapshot) -> Plan: ...
+    def ended(self, key: str) -> None: ...
+    def decided(self) -> None: ...
 
 
 class Planner:

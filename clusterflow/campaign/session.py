@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from clusterflow import __version__
 from clusterflow.campaign.inputs import gather_inputs
 from clusterflow.campaign.tasks import Inputs
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.properties import PropertyRun
 from clusterflow.config.section import to_json
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
@@ -57,19 +58,59 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
     StateError
         The disk is full, or the journal is damaged.
     """
+
+    def prepare(folder: CampaignFolder, snapshot: Snapshot) -> tuple[Inputs, str]:
+        require_fragments(folder, snapshot)
+        _refuse_properties(folder)
+        inputs, _ = gather_inputs(config, folder)
+        _refuse_other_level(snapshot, inputs, folder)
+        _refuse_other_loop(snapshot, config, folder)
+        _point_to_labels(config, folder, snapshot)
+        _point_to_bank(config, folder)
+        return inputs, inputs.level_of_theory
+
+    with owned_folder(config, environment, prepare) as held:
+        yield Session(
+            config, held.folder, held.inputs, held.lease, held.journal, held.snapshot, held.changes, held.resumed
+        )
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Held(Generic[T]):
+    """A run folder that this process owns, with what was prepared in it; the rest as `Session`."""
+
+    config: Campaign | PropertyRun
+    folder: CampaignFolder
+    inputs: T
+    lease: Lease
+    journal: Journal
+    snapshot: Snapshot
+    changes: list[str]
+    resumed: bool
+
+
+@contextlib.contextmanager
+def owned_folder(
+    config: Campaign | PropertyRun,
+    environment: Mapping[str, Any],
+    prepare: Callable[[CampaignFolder, Snapshot], tuple[T, str]],
+) -> Iterator[Held[T]]:
+    """Owns the run folder of a configuration while the context lasts: lease, journal, and a record of what was opened.
+
+    ``prepare`` gathers inputs and refuses what cannot go on, before anything is journaled; it returns the inputs and
+    the level that they are at. Raises as `open_session`.
+    """
     folder = CampaignFolder(config.run_folder.absolute())
     _make(folder.root)
     resumed = folder.journal.is_file()
     lease = Lease.acquire(folder.root, after_epoch=_last_epoch(folder))
     try:
         snapshot = fold(read_events(folder.journal) if resumed else [])
-        require_fragments(folder, snapshot)
-        inputs, _ = gather_inputs(config, folder)
-        _refuse_other_level(snapshot, inputs, folder)
-        _refuse_other_loop(snapshot, config, folder)
         changes = _changes(folder, config)
-        _point_to_labels(config, folder, snapshot)
-        _point_to_bank(config, folder)
+        inputs, level = prepare(folder, snapshot)
         data = to_json(config)
         journal = Journal.open(folder.journal, lease.epoch, guard=lease.check)
         try:
@@ -77,20 +118,20 @@ def open_session(config: Campaign, environment: Mapping[str, Any]) -> Iterator[S
                 "opened",
                 version=__version__,
                 config=digest(canonical_json(data)),
-                level_of_theory=inputs.level_of_theory,
+                level_of_theory=level,
                 changes=changes,
             )
             snapshot.apply(opened)
             _replace(folder.config, data)
             _replace(folder.environment, dict(environment))
-            yield Session(config, folder, inputs, lease, journal, snapshot, changes, resumed)
+            yield Held(config, folder, inputs, lease, journal, snapshot, changes, resumed)
         finally:
             journal.close()
     finally:
         lease.release()
 
 
-def forget_failures(session: Session) -> int:
+def forget_failures(session: Session | Held[Any]) -> int:
     """Forgets every recorded failure, in the journal and in the label store; returns how many there were."""
     keys = [k for k, o in session.snapshot.outcomes.items() if o.status == "failed"]
     store = LabelStore(session.folder.labels)
@@ -125,6 +166,24 @@ def _make(root: Path) -> None:
         )
 
 
+def _refuse_properties(folder: CampaignFolder) -> None:
+    if "properties" in read_config(folder):
+        raise ConfigError(
+            "A property run lives in this folder; a campaign needs one of its own.",
+            where=str(folder.root),
+            todo="Give the campaign another `name:` or `folder:`.",
+        )
+
+
+def read_config(folder: CampaignFolder) -> dict[str, Any]:
+    """The configuration of last time as JSON data; empty if there is none, or if it is damaged."""
+    try:
+        found = json.loads(folder.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _refuse_other_level(snapshot: Snapshot, inputs: Inputs, folder: CampaignFolder) -> None:
     before = snapshot.label_level
     if before and before != inputs.level_of_theory:
@@ -149,7 +208,7 @@ def _refuse_other_loop(snapshot: Snapshot, config: Campaign, folder: CampaignFol
         )
 
 
-def _changes(folder: CampaignFolder, config: Campaign) -> list[str]:
+def _changes(folder: CampaignFolder, config: Campaign | PropertyRun) -> list[str]:
     """Lines "key: before → after" for everything that differs from last time."""
     if not folder.config.is_file():
         return []

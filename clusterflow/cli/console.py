@@ -32,6 +32,9 @@ _NAMES = {
     "acquire": "selection",
     "control": "selection (controls)",
     "export": "packaging",
+    "relax": "relaxations",
+    "hessian": "Hessians",
+    "property": "properties",
 }
 _REFRESH = 0.5  # s
 _SHARE = 0.05
@@ -106,6 +109,8 @@ class CampaignView:
     def _screen(self, plan: Plan, in_flight: int) -> Panel:
         status = campaign_status(self.snapshot)
         iteration = f"iteration {plan.iteration} of {self.planned}" if plan.iteration else "start"
+        if not self.planned:  # a property run has no iterations
+            iteration = "properties"
         head = Text(f"{iteration} · {plan.stage} · open tasks: {in_flight} · {duration(time.monotonic() - self.began)}")
         head.append(f" · {status.core_hours:.2f} core hours so far", style="dim")
         left = labels_left_text(status)
@@ -137,6 +142,8 @@ def stage_table(status: Status) -> Table:
     for column in ("stage", "open", "done", "failed", "core s", "peak MB"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for kind, count in status.stages.items():
+        if "relax" in status.stages and not (count.open or count.done or count.failed):
+            continue  # a property run has none of a campaign's
         table.add_row(
             _NAMES.get(kind, kind),
             str(count.open or "·"),
@@ -203,6 +210,8 @@ def _done_text(data: Any) -> str:
     if data["task"] == "explore":
         text = f"{s['system']}, {s['steps_done']}/{s['steps']} steps, {seconds}"
         return text + (f", stopped: {s['stop_reason']}" if s["stop_reason"] else "")
+    if data["task"] == "relax":
+        return f"{s['structure']}, {s['steps']} steps, {s['energy']:.6f} eV, {seconds}"
     if data["task"] == "evaluate":
         return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
     if data["task"] == "calibrate":

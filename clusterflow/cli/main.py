@@ -57,6 +57,29 @@ def run(
     sys.exit(code)
 
 
+@app.command("property")
+@guarded
+def properties(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME]... FILE", help="Property file (YAML), and before it which of its properties."),
+    ],
+    only: Annotated[list[str] | None, typer.Option(help="The same as NAME: only this property.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Run folder, instead of the one the file names.")] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="parsl spreads tasks over workers; serial runs them here, one by one.")
+    ] = EngineName.parsl,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
+) -> None:
+    """Computes properties with a potential (energy–volume, heat capacity), or resumes where it was."""
+    from clusterflow.cli.property import run_properties
+
+    code = run_properties(
+        words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
+    )
+    sys.exit(code)
+
+
 @app.command()
 @guarded
 def check(config: Config) -> None:
@@ -126,12 +149,17 @@ def status(
 def report(folder: Folder) -> None:
     """Writes report.html anew from the journal and the results."""
     from clusterflow.campaign.outputs import write_outputs
+    from clusterflow.campaign.property_outputs import rewrite_property_outputs
+    from clusterflow.campaign.property_session import holds_properties
     from clusterflow.campaign.report import write_report
     from clusterflow.cli.status import find_campaign
 
     place, snapshot = find_campaign(folder)
-    write_outputs(place, snapshot)
-    write_report(place, snapshot)
+    if holds_properties(place):
+        rewrite_property_outputs(place, snapshot)
+    else:
+        write_outputs(place, snapshot)
+        write_report(place, snapshot)
     console.print(str(place.report), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -474,11 +502,15 @@ def doctor(
 
 @app.command()
 @guarded
-def schema() -> None:
-    """Prints the JSON Schema of campaign files, for editors."""
+def schema(
+    properties: Annotated[bool, typer.Option("--properties", help="Of property files.")] = False,
+) -> None:
+    """Prints the JSON Schema of campaign files (or of property files), for editors."""
     from clusterflow.config.campaign import Campaign
+    from clusterflow.config.properties import PropertyRun
 
-    sys.stdout.write(json.dumps(Campaign.model_json_schema(), indent=2, ensure_ascii=False) + "\n")
+    model = PropertyRun if properties else Campaign
+    sys.stdout.write(json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

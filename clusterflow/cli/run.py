@@ -18,7 +18,7 @@ from clusterflow.campaign.notify import notify
 from clusterflow.campaign.outputs import write_outputs
 from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.report import write_report
-from clusterflow.campaign.session import Session, forget_failures, open_session
+from clusterflow.campaign.session import Held, Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView, model_table
@@ -155,7 +155,7 @@ def _write_outputs(session: Session) -> None:
     write_report(session.folder, session.snapshot)
 
 
-def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session) -> Engine:
+def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session | Held[Any]) -> Engine:
     """The engine by name; Parsl is imported only if it is asked for."""
     if kind == "serial":
         from clusterflow.execution.serial_engine import SerialEngine

@@ -17,7 +17,7 @@ from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.task_times import NEEDED, assumed_times, failure_rate, measured_times
 from clusterflow.cli.console import duration, labels_left_text, lane_table, model_table, stage_table
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.load import load_campaign
+from clusterflow.config.load import describes_properties, load_campaign, load_properties
 from clusterflow.config.start import Dataset
 from clusterflow.errors import ClusterflowError
 from clusterflow.execution.machines import LANES, load_machine
@@ -52,7 +52,7 @@ def campaign_folder(path: Path) -> CampaignFolder:
         No campaign lives there.
     """
     if path.suffix in (".yaml", ".yml"):
-        path = load_campaign(path).run_folder
+        path = load_properties(path).run_folder if describes_properties(path) else load_campaign(path).run_folder
     return CampaignFolder(path.absolute()).require()
 
 

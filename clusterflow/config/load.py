@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.properties import PropertyRun
 from clusterflow.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
@@ -27,7 +28,30 @@ def load_campaign(path: str | Path) -> Campaign:
         Missing file, bad YAML, unknown key, wrong unit, impossible value: with line and remedy.
     """
     path = Path(path)
+    if describes_properties(path):
+        raise ConfigError(
+            f"'{path}' is a property file, not a campaign's: it has the key `properties`.",
+            where=str(path),
+            todo=f"`clusterflow property {path}` runs it.",
+        )
     return load_model(path, Campaign, context={"folder": path.absolute().parent})
+
+
+def load_properties(path: str | Path) -> PropertyRun:
+    """Reads and validates a property file, as `load_campaign` does a campaign file."""
+    path = Path(path)
+    if not describes_properties(path) and "systems" in _read_yaml(path):
+        raise ConfigError(
+            f"'{path}' is a campaign file, not a property file: it has `systems` and no `properties`.",
+            where=str(path),
+            todo=f"`clusterflow run {path}` runs it; docs/concepts/properties.md shows a property file.",
+        )
+    return load_model(path, PropertyRun, context={"folder": path.absolute().parent})
+
+
+def describes_properties(path: str | Path) -> bool:
+    """Whether a YAML file is a property file rather than a campaign's: it has the key `properties`."""
+    return "properties" in _read_yaml(Path(path))
 
 
 def load_model(path: Path, model: type[M], *, context: dict[str, Any] | None = None) -> M:

@@ -22,6 +22,8 @@ UNITS: Final[Mapping[str, Mapping[str, float]]] = {
     "length": {"Å": 1.0, "A": 1.0, "Angstrom": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "bohr": 0.529177210903},
     "energy": {"eV": 1.0, "meV": 1e-3, "Ha": 27.211386245988, "kJ/mol": 1 / 96.48533212331, "kcal/mol": 0.0433641},
     "force": {"eV/Å": 1.0, "eV/A": 1.0, "meV/Å": 1e-3, "meV/A": 1e-3},
+    "wavenumber": {"cm^-1": 1.0, "cm⁻¹": 1.0, "1/cm": 1.0, "THz": 33.3564095198152},
+    "specific heat": {"J/g/K": 1.0, "J/(g·K)": 1.0, "kJ/kg/K": 1.0, "J/kg/K": 1e-3},
 }
 """Dimension → unit → factor to the unit used inside (the one with factor 1 that stands first)."""
 
@@ -93,6 +95,10 @@ Energy = Annotated[float, *_quantity("energy", "positive")]
 """eV inside."""
 Force = Annotated[float, *_quantity("force", "positive")]
 """eV/Å inside."""
+Wavenumber = Annotated[float, *_quantity("wavenumber", "not negative")]
+"""cm⁻¹ inside."""
+SpecificHeat = Annotated[float, *_quantity("specific heat", "positive")]
+"""J/(g K) inside."""
 
 
 def as_range(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.properties import PropertyRun
 from clusterflow.config.quantities import UNITS
 
 _HEAD = """\
@@ -25,9 +26,23 @@ refused. `clusterflow schema` prints the same as JSON Schema, for editors.
 """
 
 
+_PROPERTY_HEAD = """\
+# The property file
+
+Made from the code by `python -m clusterflow.config.reference properties > docs/reference/property-file.md`; a test
+keeps it true. Quantities are text with a unit, as in [the campaign file](configuration.md). What each property means:
+[properties](../concepts/properties.md). `clusterflow schema --properties` prints the same as JSON Schema.
+"""
+
+
 def reference_page() -> str:
     """Markdown text: one table per section, in the order of the campaign file."""
     return page_of(_HEAD, {"The whole file": Campaign})
+
+
+def property_page() -> str:
+    """The same for the property file."""
+    return page_of(_PROPERTY_HEAD, {"The whole file": PropertyRun})
 
 
 def page_of(head: str, models: Mapping[str, type[BaseModel]]) -> str:
@@ -117,4 +132,4 @@ def _meaning(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference_page())
+    sys.stdout.write(property_page() if sys.argv[1:] == ["properties"] else reference_page())

@@ -39,6 +39,7 @@ from clusterflow.execution.choosing import Choosing, Explored
 from clusterflow.execution.controls import control
 from clusterflow.execution.covering import Covered, cover
 from clusterflow.execution.cutting import annotated, cut, walked
+from clusterflow.execution.property_stages import PROPERTY_STAGES
 from clusterflow.execution.scoring import core_of, novelty_of, outside_of, potential_of, write_ranges
 from clusterflow.execution.starting import start
 from clusterflow.execution.worker import MPI
@@ -341,5 +342,6 @@ STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] =
     "acquire": acquire,
     "control": control,
     "export": export,
+    **PROPERTY_STAGES,
 }
 """Kind of task → what it does. `label` stands apart: it publishes in the label store."""

@@ -118,6 +118,10 @@ class ASEReference:
             wall_time=time.monotonic() - start,
         )
 
+    def new_calculator(self) -> Any:
+        """A calculator for neutral, closed-shell structures; raises InputError as `check_elements`."""
+        return self._build(0, 0)
+
     def _build(self, charge: int, spin: int) -> Any:
         arguments = dict(self.arguments)
         for value, what, name in ((charge, "charge", self.charge_argument), (spin, "spin", self.spin_argument)):

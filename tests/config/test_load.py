@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.load import load_campaign
+from clusterflow.config.load import describes_properties, load_campaign, load_properties
 from clusterflow.config.section import to_json
 from clusterflow.errors import ConfigError
 
@@ -151,8 +151,8 @@ def test_every_configuration_shipped_is_valid() -> None:
     files = sorted(folder.glob("*.yaml"))
     assert files
     for path in files:
-        config = load_campaign(path)
-        for system in config.systems:
+        used = load_properties(path).structures if describes_properties(path) else load_campaign(path).systems
+        for system in used:
             assert system.structure.is_file(), f"{path}: {system.structure}"
 
 

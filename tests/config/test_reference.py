@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clusterflow.config.reference import reference_page
+import pytest
+
+from clusterflow.config.reference import property_page, reference_page
 
 
-def test_page_is_current() -> None:
-    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
-    assert page.read_text(encoding="utf-8") == reference_page(), "run python -m clusterflow.config.reference > " + str(
-        page
-    )
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [("configuration.md", reference_page(), ""), ("property-file.md", property_page(), "properties ")],
+)
+def test_page_is_current(name: str, text: str, words: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / name
+    assert page.read_text(encoding="utf-8") == text, f"run python -m clusterflow.config.reference {words}> {page}"
 
 
 def test_page_names_every_section_and_unit() -> None:

@@ -21,6 +21,7 @@ from clusterflow.errors import StateError
 from clusterflow.execution.covering import Covered, cover
 from clusterflow.execution.workplace import Workplace, describe_fragments
 from clusterflow.physics.block_reuse import BlocksAlong
+from clusterflow.selection.held_out import HeldOut
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import publish_folder, publish_json

@@ -1,0 +1,160 @@
+"""`clusterflow property`: runs or resumes a property run, by the same loop, journal and engines as a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from clusterflow.campaign.event_log import log_event
+from clusterflow.campaign.loop import Interrupted, Loop, Paused
+from clusterflow.campaign.property_outputs import output_files, write_property_outputs
+from clusterflow.campaign.property_plan import PropertyPlanner
+from clusterflow.campaign.property_session import PropertySession, open_property_session
+from clusterflow.campaign.session import forget_failures
+from clusterflow.campaign.tasks import Plan
+from clusterflow.cli.console import CampaignView
+from clusterflow.cli.options import STOPPED, errors, program
+from clusterflow.cli.run import StopSignal, make_engine
+from clusterflow.config.load import load_properties
+from clusterflow.config.properties import PropertyRun
+from clusterflow.core.memory import peak_memory_MB
+from clusterflow.errors import InputError
+from clusterflow.evaluate.property_page import Entry, comparison_table
+from clusterflow.execution.apps import published
+from clusterflow.execution.machines import load_machine
+from clusterflow.execution.provenance import environment
+from clusterflow.state.journal import Event
+
+
+def names_and_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path]:
+    """`[NAME …] FILE`; raises InputError if the file does not come last."""
+    *names, file = words
+    wrong = [n for n in names if n.endswith((".yaml", ".yml"))]
+    if wrong:
+        raise InputError(
+            f"'{file}' stands where the property file should: the file comes last.",
+            todo=f"Write `clusterflow property {' '.join([*(n for n in names if n not in wrong), file, wrong[0]])}`.",
+        )
+    return tuple(names), Path(file)
+
+
+def run_properties(
+    words: Sequence[str],
+    *,
+    only: Sequence[str],
+    folder: Path | None,
+    engine: Literal["parsl", "serial"],
+    retry_failed: bool,
+    console: Console,
+) -> int:
+    """Runs or resumes the properties of a file, all or those named; returns the exit code of `clusterflow run`."""
+    names, path = names_and_file(words)
+    names = (*names, *only)
+    config = load_properties(path)
+    if folder is not None:
+        config = config.model_copy(update={"folder": folder})
+    machine = load_machine(config.machine)
+    with StopSignal().installed() as stop, open_property_session(config, environment(), names) as session:
+        _greet(config, session, console)
+        if retry_failed:
+            console.print(f"trying {forget_failures(session)} failed tasks again", highlight=False)
+        runner = make_engine(engine, machine, session)
+        view = CampaignView(
+            session.snapshot,
+            title=f"clusterflow · {config.name}",
+            planned=0,
+            progress=list,
+            console=console,
+        )
+
+        def watch(event: Event | None, plan: Plan, in_flight: int) -> None:
+            if event is not None:
+                log_event(session.folder.events, event)
+            view.watch(event, plan, in_flight)
+
+        loop = Loop(
+            config=config,
+            inputs=session.inputs,
+            snapshot=session.snapshot,
+            journal=session.journal,
+            engine=runner,
+            published=lambda task: published(task, session.folder),
+            watch=watch,
+            stop=lambda: bool(stop.name),
+            planner=PropertyPlanner(config, session.inputs, names),
+        )
+        plan, halted = None, ""
+        try:
+            with view:
+                plan = loop.run()
+        except Paused as pause:
+            halted = f"paused: {pause}"
+        except Interrupted:
+            session.snapshot.apply(session.journal.append("stopped", reason=stop.name))
+            halted = f"stopped by {stop.name}"
+        finally:
+            runner.close(cancel=plan is None or loop.in_flight > 0)
+        if plan is not None:
+            reason = plan.failed or plan.finished
+            session.snapshot.apply(
+                session.journal.append(
+                    "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(peak_memory_MB())
+                )
+            )
+        session.lease.check()
+        entries = write_property_outputs(config, session.inputs, session.folder, session.snapshot)
+        if plan is None:
+            again = " ".join([program(), "property", *words, *(["--folder", str(folder)] if folder else [])])
+            console.print(f"{halted}; `{again}` resumes", markup=False, soft_wrap=True, highlight=False)
+            return STOPPED
+        return _finish(plan, entries, session, console)
+
+
+def _greet(config: PropertyRun, session: PropertySession, console: Console) -> None:
+    verb = "resuming" if session.resumed else "new property run"
+    for line in (
+        f"{verb} {config.name} in {session.folder.root}",
+        f"potential: {session.inputs.identity}",
+        *(f"changed since last time: {change}" for change in session.changes),
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _finish(plan: Plan, entries: Sequence[Entry], session: PropertySession, console: Console) -> int:
+    for name in dict.fromkeys(e.property for e in entries):
+        ours = [e for e in entries if e.property == name and e.result is not None]
+        if ours:
+            head, rows = comparison_table(ours[0].kind, ours)
+            table = Table(box=None, pad_edge=False, title=name, title_justify="left")
+            for k, column in enumerate(head[:-1]):
+                table.add_column(column, justify="right" if k else "left")
+            for row in rows:
+                table.add_row(*(v or "·" for v in row[:-1]))
+            console.print(table)
+        for e in ours:
+            for note in e.result.notes if e.result is not None else ():
+                console.print(f"note: {e.structure}: {note}", markup=False, highlight=False, soft_wrap=True)
+    if plan.failed:
+        for e in entries:
+            if e.status == "failed":
+                errors.print(
+                    f"error: {e.property} of {e.structure}: {e.reason}", style="red", markup=False, highlight=False,
+                    soft_wrap=True,
+                )  # fmt: skip
+        errors.print(
+            f"  where: {session.folder.root}\n"
+            f"  next:  mend the cause in the file and run again; with --retry-failed what failed is tried as it is. "
+            f"`{program()} status {session.folder.root}` names the logs",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"done: {plan.finished}", markup=False, highlight=False)
+    for what, where in output_files(session.folder):
+        console.print(f"  {what:10s} {where}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if plan.failed else 0

@@ -1,0 +1,87 @@
+"""`potential:` — what a property is computed with: a trained model, or any ASE calculator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from clusterflow.config.section import Section
+from clusterflow.config.systems import FilePath
+from clusterflow.errors import InputError
+
+Precision = Literal["float64", "float32"]
+
+
+class Model(Section):
+    """A potential that was trained here."""
+
+    kind: Literal["model"] = "model"
+    folder: FilePath
+    """Model folder (it holds `model.json`), or the run folder of a campaign; relative to this YAML file."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+
+    def model_folder(self) -> Path:
+        """Where `model.json` is.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        for folder in (self.folder, self.folder / "model"):
+            if (folder / "model.json").is_file():
+                return folder
+        raise InputError(
+            f"There is no trained potential in '{self.folder}': neither model.json nor model/model.json.",
+            where=str(self.folder.absolute()),
+            todo="Give the folder `model` of a campaign that has finished, or what `clusterflow train` wrote.",
+        )
+
+    def build(self, folder: Path, *, precision: Precision = "float64", threads: int = 1) -> Any:
+        """The potential in ``folder``, computing in ``precision``."""
+        from clusterflow.train.nequip_potential import NequIPPotential
+
+        return NequIPPotential.load(folder, device=self.device, dtype=precision, threads=threads)
+
+
+class Calculator(Section):
+    """Any ASE calculator by its import path."""
+
+    kind: Literal["ase"] = "ase"
+    calculator: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`package.module:Class`, e.g. `ase.calculators.emt:EMT` or `tblite.ase:TBLite`."""
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keyword arguments of the class."""
+    version: str = ""
+    """Anything that tells versions of the calculator or of its files apart: with another one all is computed anew."""
+
+    @model_validator(mode="after")
+    def _no_dunder(self) -> Calculator:
+        if "__" in self.calculator:
+            raise ValueError("calculator is an import path `package.module:Class` without double underscores")
+        return self
+
+    def build(self) -> Any:
+        """The calculator as a potential; what it needs is imported when it is first used."""
+        from clusterflow.evaluate.calculator_potential import CalculatorPotential
+        from clusterflow.label.ase_reference import ASEReference
+
+        named = ASEReference(calculator=self.calculator, arguments=self.arguments, version=self.version)
+        return CalculatorPotential(named.new_calculator, named.level_of_theory)
+
+
+PropertyPotential = Annotated[Model | Calculator, Field(discriminator="kind")]
+
+
+def potential_section(value: Any) -> Any:
+    """A path alone means a trained model; a mapping without ``kind`` that names a calculator, one of ASE."""
+    if isinstance(value, (str, os.PathLike)):
+        return {"kind": "model", "folder": value}
+    if isinstance(value, Mapping) and "kind" not in value:
+        return {"kind": "ase" if "calculator" in value else "model", **value}
+    return value

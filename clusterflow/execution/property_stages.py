@@ -1,0 +1,149 @@
+"""What the tasks of a property run do: relaxations, rows of Hessians, and their reduction to a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from clusterflow.config.potential import Calculator, Model
+from clusterflow.core.data import FloatArray
+from clusterflow.core.frames import read_frames, write_frames
+from clusterflow.core.protocols import Potential
+from clusterflow.evaluate import energy_volume, heat_capacity
+from clusterflow.evaluate.property_result import PropertyResult
+from clusterflow.evaluate.relaxation import relax as relaxation
+from clusterflow.execution.workplace import Workplace
+from clusterflow.physics.vibrations import Modes, harmonic_modes
+from clusterflow.state.publish import verify_folder
+
+
+def potential_of(told: Mapping[str, Any], place: Workplace) -> Potential:
+    """The potential that a payload names: the run's own copy of a model, or a calculator."""
+    if told["kind"] == "model":
+        folder = place.folder.inputs / f"potential-{told['id'][:16]}"
+        verify_folder(folder)
+        section = Model(folder=folder, device=told["device"])
+        loaded: Potential = section.build(folder, precision=told["precision"], threads=place.threads)
+        return loaded
+    built: Potential = Calculator.model_validate(told).build()
+    return built
+
+
+def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """A structure at rest, at a volume or at the potential's own."""
+    atoms = place.system(payload["structure"])
+    if payload["ratio"] != 1.0 or payload["freedom"] == "shape":
+        atoms = energy_volume.scaled(atoms, payload["ratio"])
+    if "rattle" in payload:
+        atoms.rattle(payload["rattle"], rng=np.random.default_rng(payload["seed"]))
+    settings = {k: payload[k] for k in ("fmax", "max_steps", "optimiser") if k in payload}
+    found = relaxation(
+        atoms,
+        potential_of(payload["potential"], place),
+        freedom=payload["freedom"],
+        log=place.scratch / "relaxation.log",
+        **settings,
+    )
+    point = energy_volume.volume_point(payload["ratio"], found) if atoms.pbc.all() else None
+    write_frames(place.out / "relaxed.extxyz", [found.atoms])
+    # extxyz rounds to eight digits; second derivatives are wanted at the minimum itself
+    np.savez(place.out / "relaxed.npz", positions=found.atoms.positions, cell=found.atoms.cell.array)
+    told = point.to_json() if point is not None else {"energy": found.energy, "max_force": found.max_force}
+    (place.out / "point.json").write_text(json.dumps(told), encoding="utf-8")
+    return {**told, "structure": payload["structure"], "steps": found.steps}
+
+
+def _relaxed(key: str, place: Workplace) -> Atoms:
+    folder = place.result("relax", key)
+    atoms = read_frames(folder / "relaxed.extxyz")[0]
+    with np.load(folder / "relaxed.npz") as exact:
+        atoms.set_cell(exact["cell"])
+        atoms.positions = exact["positions"]
+    return atoms
+
+
+def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """Rows of the Hessian of some atoms in a supercell of a relaxed structure."""
+    atoms = _relaxed(payload["relaxed"], place)
+    first, last = payload["atoms"]
+    step = {"step": payload["displacement"]} if "displacement" in payload else {}
+    rows = heat_capacity.hessian_rows(
+        atoms, potential_of(payload["potential"], place), range(first, last), tuple(payload["repeat"]), **step
+    )
+    np.savez_compressed(place.out / "rows.npz", rows=rows)
+    return {"structure": payload["structure"], "atoms": [first, last], "largest": float(np.abs(rows).max())}
+
+
+def _modes(atoms: Atoms, repeat: Sequence[int], keys: Sequence[str], place: Workplace) -> Modes:
+    blocks: list[FloatArray] = []
+    for key in keys:
+        with np.load(place.result("hessian", key) / "rows.npz") as data:
+            blocks.append(data["rows"])
+    return harmonic_modes(atoms, np.concatenate(blocks), tuple(repeat))
+
+
+def reduce_energy_volume(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
+    """The curve and its fits."""
+    points = []
+    for _, key in payload["points"]:
+        told = json.loads((place.result("relax", key) / "point.json").read_text(encoding="utf-8"))
+        points.append(energy_volume.VolumePoint(**told))
+    return energy_volume.energy_volume(
+        points,
+        n_atoms=len(place.system(payload["structure"])),
+        failed={float(ratio): reason for ratio, reason in payload["failed"]},
+        agreement=payload["agreement"],
+        min_points=payload["min_points"],
+    )
+
+
+def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
+    """Modes and what follows from them."""
+    atoms = _relaxed(payload["relaxed"], place)
+    cells = [
+        heat_capacity.Cell(tuple(c["repeat"]), c["precision"], _modes(atoms, c["repeat"], c["rows"], place))
+        for c in payload["cells"]
+    ]
+    references = []
+    for known in payload["references"]:
+        other = _relaxed(known["relaxed"], place)
+        modes = _modes(other, known["repeat"], known["rows"], place)
+        references.append(heat_capacity.Reference(other, modes, known["temperature_K"], known["value"]))
+    return heat_capacity.heat_capacity_result(
+        atoms,
+        cells,
+        temperature=payload["temperature_K"],
+        temperatures=payload["temperatures_K"],
+        lowest=payload["lowest"],
+        scaling=payload["scaling"],
+        references=references,
+    )
+
+
+REDUCTIONS: Mapping[str, Callable[[Mapping[str, Any], Workplace], PropertyResult]] = {
+    "energy_volume": reduce_energy_volume,
+    "heat_capacity": reduce_heat_capacity,
+}
+
+
+def reduce(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """The result of one property of one structure, published as ``property.json``."""
+    result = REDUCTIONS[payload["property"]](payload, place)
+    provenance = {k: payload[k] for k in ("structure", "identity", "potential", "fmax")}
+    result = replace(result, provenance=provenance)
+    (place.out / "property.json").write_text(json.dumps(result.to_json(), ensure_ascii=False), encoding="utf-8")
+    told = {name: q.value for name, q in result.quantities.items()}
+    return {"property": payload["property"], "structure": payload["structure"], "quantities": told}
+
+
+PROPERTY_STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] = {
+    "relax": relax,
+    "hessian": hessian,
+    "property": reduce,
+}
+"""Kinds of task of a property run → what each does."""

@@ -1,0 +1,148 @@
+"""The plan of a property run is a pure function: what it wants, when, and what a failure stops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from clusterflow.campaign.property_plan import PropertyInputs, property_plan, verdicts
+from clusterflow.campaign.tasks import Plan, SystemInput
+from clusterflow.config.properties import PropertyRun
+from clusterflow.core.data import Task
+from clusterflow.state.snapshot import Outcome, Snapshot
+
+INPUTS = PropertyInputs(
+    (SystemInput("a", "id-a", 5, True, ("Cu",)), SystemInput("b", "id-b", 3, True, ("Cu",))),
+    "EMT",
+    {"kind": "ase", "calculator": "ase.calculators.emt:EMT", "arguments": {}, "version": ""},
+)
+
+
+def run(*properties: dict[str, Any], **changes: Any) -> PropertyRun:
+    return PropertyRun.model_validate(
+        {
+            "name": "test",
+            "potential": {"calculator": "ase.calculators.emt:EMT"},
+            "structures": [{"name": n, "structure": f"{n}.extxyz"} for n in "ab"],
+            "properties": list(properties),
+            **changes,
+        }
+    )
+
+
+EV = {"kind": "energy_volume", "points": 9}
+HC = {"kind": "heat_capacity", "rows": 2, "repeats": [[1, 1, 1], [2, 1, 1]]}
+
+
+def end(snapshot: Snapshot, tasks: list[Task], *, failing: str = "") -> None:
+    for task in tasks:
+        bad = task.kind == failing
+        snapshot.outcomes[task.key] = Outcome(
+            "failed" if bad else "done", task.kind, reason="1000 steps were too few" if bad else ""
+        )
+
+
+def walk(config: PropertyRun, **only: Any) -> tuple[list[list[Task]], Plan]:
+    """Batches of tasks until the end, all of which succeed."""
+    snapshot, batches = Snapshot(), []
+    while (plan := property_plan(config, INPUTS, snapshot, **only)).tasks:
+        batches.append(plan.tasks)
+        end(snapshot, plan.tasks)
+    return batches, plan
+
+
+def test_independent_pieces_then_reductions() -> None:
+    batches, plan = walk(run(EV, HC))
+    assert plan.finished == "all properties are done (4)"
+    counted = [Counter(t.kind for t in batch) for batch in batches]
+    assert counted[0] == {"relax": 20}  # 2 × 9 volumes and 2 × 1 at rest
+    assert counted[1] == {"property": 2, "hessian": (3 + 2) * 2}  # blocks of two atoms, two cells
+    assert counted[2] == {"property": 2}
+    keys = [t.key for batch in batches for t in batch]
+    assert len(keys) == len(set(keys))
+    assert {t.lane for batch in batches for t in batch} == {"md", "local"}
+
+
+def test_what_two_properties_share_is_done_once() -> None:
+    wider = {**EV, "name": "wider", "range": [0.92, 1.08], "points": 17}
+    relaxations = walk(run({**EV, "points": 7}, wider))[0][0]
+    ratios = Counter((t.payload["structure"], t.payload["ratio"]) for t in relaxations)
+    assert max(ratios.values()) == 1
+    assert len(ratios) == 2 * len(
+        {round(0.94 + 0.02 * i, 6) for i in range(7)} | {round(0.92 + 0.01 * i, 6) for i in range(17)}
+    )
+
+
+def test_settings_of_the_reduction_repeat_only_the_reduction() -> None:
+    before = {t.key for batch in walk(run(EV, HC))[0] for t in batch if t.kind != "property"}
+    after = {
+        t.key
+        for batch in walk(run({**EV, "agreement": 0.05}, {**HC, "temperature": "77 K", "lowest": "5 cm^-1"}, seed=4))[0]
+        for t in batch
+        if t.kind != "property"
+    }
+    assert before == after
+    other = {t.key for batch in walk(run({**EV, "fmax": "2 meV/Å"}))[0] for t in batch}
+    assert not before & other
+
+
+def test_random_displacements_follow_from_the_seed() -> None:
+    def seeds(seed: int) -> set[int]:
+        return {t.payload["seed"] for t in walk(run({**EV, "rattle": "0.01 Å"}, seed=seed))[0][0]}
+
+    assert len(seeds(1)) == 18
+    assert seeds(1) == seeds(1)
+    assert not seeds(1) & seeds(2)
+
+
+def test_a_volume_that_fails_is_left_out_but_a_minimum_is_needed() -> None:
+    config, snapshot = run(EV, HC), Snapshot()
+    first = property_plan(config, INPUTS, snapshot).tasks
+    lost = next(t for t in first if t.payload["freedom"] == "shape" and t.payload["structure"] == "a")
+    rest = next(t for t in first if t.payload["freedom"] == "cell" and t.payload["structure"] == "b")
+    end(snapshot, [t for t in first if t not in (lost, rest)])
+    end(snapshot, [lost, rest], failing="relax")
+    plan = property_plan(config, INPUTS, snapshot)
+    reduction = next(t for t in plan.tasks if t.kind == "property" and t.payload["structure"] == "a")
+    assert len(reduction.payload["points"]) == 8
+    assert reduction.payload["failed"] == [["0.94", "1000 steps were too few"]]
+    assert not any(t.kind == "hessian" and t.payload["structure"] == "b" for t in plan.tasks)
+    while plan.tasks:
+        end(snapshot, plan.tasks)
+        plan = property_plan(config, INPUTS, snapshot)
+    assert plan.failed.startswith("1 of 4 failed, first heat_capacity of b: the relaxation failed: 1000 steps")
+    status = {(v.property, v.structure): v.status for v in verdicts(config, INPUTS, snapshot)}
+    assert status[("heat_capacity", "b")] == "failed"
+    assert sum(s == "done" for s in status.values()) == 3
+
+
+def test_a_failed_reduction_is_the_verdict() -> None:
+    config, snapshot = run(EV), Snapshot()
+    end(snapshot, property_plan(config, INPUTS, snapshot).tasks)
+    reductions = property_plan(config, INPUTS, snapshot).tasks
+    end(snapshot, reductions, failing="property")
+    plan = property_plan(config, INPUTS, snapshot)
+    assert plan.failed.startswith("2 of 2 failed")
+    assert plan.tasks == []
+
+
+def test_only_what_is_named_and_only_for_its_structures() -> None:
+    config = run({**EV, "structures": ["b"]}, HC)
+    batches, plan = walk(config, only=["energy_volume"])
+    assert {t.payload["structure"] for batch in batches for t in batch} == {"b"}
+    assert plan.finished == "all properties are done (1)"
+    with pytest.raises(ValueError, match="nothing"):
+        property_plan(config, INPUTS, Snapshot(), only=["nothing"])
+
+
+def test_references_need_the_modes_of_their_structure() -> None:
+    known = {"structure": "a", "temperature": "300 K", "value": "0.4 J/g/K"}
+    config = run({**HC, "repeats": [[1, 1, 1]], "references": [known]})
+    batches, _ = walk(config)
+    assert [Counter(t.kind for t in batch) for batch in batches] == [{"relax": 2}, {"hessian": 5}, {"property": 2}]
+    for task in batches[-1]:
+        (reference,) = task.payload["references"]
+        assert reference["value"] == 0.4
+        assert reference["relaxed"] == next(t.key for t in batches[0] if t.payload["structure"] == "a")
