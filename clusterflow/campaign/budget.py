@@ -12,6 +12,7 @@ from typing import Final
 
 from clusterflow.campaign.forecast import Forecast
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.train import NequIP
 
 PRESETS: Final[dict[str, tuple[float, float]]] = {
     "small": (9.1e-5, 3.8e-4),
@@ -20,6 +21,8 @@ PRESETS: Final[dict[str, tuple[float, float]]] = {
 }
 """Core-seconds per atom of one force call, and per atom and epoch of training (in batches of 2). `extended` was not
 measured: it is `base` times the ratio of their parameters."""
+LINEAR: Final[tuple[float, float]] = (9e-5, 3e-3)
+"""The same for a linear potential with four elements, per atom and fit (`benchmarks/learners.py`)."""
 EPOCHS: Final = 300
 """Epochs of a training whose patience ends it (250 to 350 in the quickstart)."""
 LOCAL_SECONDS: Final = 5.0
@@ -39,16 +42,23 @@ class StageCost:
 
 def stage_costs(config: Campaign, told: Forecast) -> tuple[StageCost, ...]:
     """The stages of a campaign that runs all its iterations."""
-    call, epoch = PRESETS[config.train.model.preset]
+    learner = config.train
+    if isinstance(learner, NequIP):
+        preset: str = learner.model.preset
+        call, epoch = PRESETS[preset]
+        epochs = [learner.intermediate.max_epochs or EPOCHS] * config.stop.iterations
+        epochs.append(learner.final.max_epochs or EPOCHS)
+        told_of = f"{epochs[-1]} epochs, model {preset}"
+    else:
+        (call, epoch), preset, told_of = LINEAR, "linear", "one fit"
+        epochs = [1] * (config.stop.iterations + 1)
     cell = _mean([row[1] for row in told.fragments])
     fragment = _mean([row[6] for row in told.fragments])
     iterations = config.stop.iterations
     trained = [told.labels_start - told.labels_test + i * told.labels_per_iteration for i in range(iterations + 1)]
-    epochs = [config.train.intermediate.max_epochs or EPOCHS] * iterations
-    epochs.append(config.train.final.max_epochs or EPOCHS)
     potentials = 1 + (len(config.controls.arms) if config.controls else 0)
+    potentials *= learner.committee
     training = potentials * sum(n * e * fragment * epoch for n, e in zip(trained, epochs, strict=True))
-    preset = config.train.model.preset
     mode = "GFN-xTB" if config.label.kind == "xtb" else "GPAW's LCAO mode"
     known = f"a model of {mode}, within a factor of 3"
     return (
@@ -69,9 +79,9 @@ def stage_costs(config: Campaign, told: Forecast) -> tuple[StageCost, ...]:
         StageCost(
             "training",
             "train",
-            1 + potentials * iterations,
+            learner.committee + potentials * iterations,
             training,
-            f"up to {trained[-1]} frames of {fragment:.0f} atoms, {epochs[-1]} epochs, model {preset}",
+            f"up to {trained[-1]} frames of {fragment:.0f} atoms, {told_of}",
         ),
         StageCost(
             "the rest",

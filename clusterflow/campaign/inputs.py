@@ -7,7 +7,9 @@ whatever has happened to the user's files since.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from ase import Atoms
 
@@ -17,7 +19,7 @@ from clusterflow.config.extract import BuildingBlocks, Certified
 from clusterflow.config.section import to_json
 from clusterflow.config.start import Dataset
 from clusterflow.config.systems import System
-from clusterflow.core.frames import content_hash, digest, read_frames, write_frames
+from clusterflow.core.frames import canonical_json, content_hash, digest, read_frames, write_frames
 from clusterflow.errors import ConfigError, StructureError
 from clusterflow.state.disk import make_folder, replace_bytes, replace_file
 from clusterflow.state.layout import CampaignFolder
@@ -47,6 +49,7 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
         _check_blocks(structures)
     if config.controls is not None and "periodic" in config.controls.arms:
         _check_cells(structures, config.controls.max_atoms)
+    start_model, elements = _start_model(config, elements, folder)
     systems = tuple(
         SystemInput(
             name=s.name,
@@ -58,7 +61,7 @@ def gather_inputs(config: Campaign, folder: CampaignFolder | None = None) -> tup
         for s in config.systems
     )
     dataset = digest(*(content_hash(a) for a in frames))[:16] if frames else ""
-    return Inputs(systems, reference.level_of_theory, tuple(elements), dataset), structures
+    return Inputs(systems, reference.level_of_theory, tuple(elements), dataset, start_model), structures
 
 
 def kept_structure(system: System, folder: CampaignFolder | None) -> Atoms:
@@ -133,6 +136,41 @@ def _check_cells(structures: Mapping[str, Atoms], max_atoms: int) -> None:
                 where="`controls:`",
                 todo="Leave the arm out, or raise `controls.max_atoms` if the level of theory can label them.",
             )
+
+
+def _start_model(config: Campaign, elements: list[str], folder: CampaignFolder | None) -> tuple[str, list[str]]:
+    """Identity of the model that is fine-tuned ("": none), and the elements of the potential: all that it knows."""
+    from clusterflow.train.model_folder import read_document
+    from clusterflow.train.start_model import import_start_model
+
+    source = config.train.start_from
+    if source is None:
+        return "", elements
+    learner = {"kind": config.train.kind, "model": config.train.build_model().to_json()}
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="clusterflow-start-model-") as scratch:
+            identity, known = import_start_model(source, Path(scratch) / "model", elements=elements, **learner)
+        return identity, list(known)
+    told = folder.inputs / "start_model.json"
+    record = canonical_json({"source": str(source), **learner}).encode()
+    if not (folder.start_model.is_dir() and told.is_file() and told.read_bytes() == record):
+        with tempfile.TemporaryDirectory(prefix="clusterflow-start-model-") as scratch:
+            identity, _ = import_start_model(source, Path(scratch) / "model", elements=elements, **learner)
+            if folder.start_model.is_dir() and read_document(folder.start_model)["model_id"] != identity:
+                raise ConfigError(
+                    "This campaign began with another model to start from.",
+                    where=str(folder.start_model),
+                    todo="Set `train: {start_from: …}` back, or start another campaign (another `name:`).",
+                )
+            make_folder(folder.inputs)
+            partial = folder.start_model.with_name("start_model.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(Path(scratch) / "model", partial)
+            shutil.rmtree(folder.start_model, ignore_errors=True)
+            partial.rename(folder.start_model)
+        replace_bytes(told, record)
+    document = read_document(folder.start_model)
+    return str(document["model_id"]), list(document["elements"])
 
 
 def _check_blocks(structures: Mapping[str, Atoms]) -> None:

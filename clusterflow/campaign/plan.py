@@ -98,6 +98,8 @@ class _Walk:
         """(iteration, walks that gave frames, which of their frames count): what control arms choose from, too."""
         self.label_limit = config.label_limits[0]
         self.stop = config.stop.model_copy(update={"labels": self.label_limit})
+        self.others: list[str] = []
+        """Keys of the newest potentials of the committee beside the first."""
 
     # -- asking for tasks ---------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class _Walk:
             if not new and self.config.explore.temperature is not None:
                 continue  # nothing new at this temperature; the next one may have
             if not new:
-                reason = f"iteration {iteration} found no fragment that is not labelled already"
+                reason = self.nothing_found(iteration)
                 break
             before = len(self.train)
             self.label("acquire", *new, iteration=iteration)
@@ -257,28 +259,47 @@ class _Walk:
             )
 
     def fit(self, iteration: int, start: str | None, *, final: bool, extra: bool = False) -> str:
-        """The potential of this iteration; a diverged training gets one more try, from scratch and gentler."""
+        """The potential of this iteration, and the others of its committee at the same time."""
         self.out.stage = "train"
         name = f"model/{iteration}" + ("/final" if extra else "")
         if name in self.snapshot.decisions:  # a campaign that is made longer keeps the models that it has
             final = bool(self.snapshot.decisions[name]["final"])
+        fresh: list[str | None] = [None] * (self.config.train.committee - 1)
+        starts = [start, *(self.others or fresh)]
+        asked = [self.member(k, iteration, s, final=final, extra=extra) for k, s in enumerate(starts)]
+        waiting = [key for key, done in asked if not done]
+        if waiting:
+            raise _Wait(*waiting)
+        key, *self.others = [key for key, _ in asked]
+        told = {"key": key, "final": final, "model_id": self.result(key).summary["model_id"]}
+        self.out.decisions[name] = {**told, **({"others": list(self.others)} if self.others else {})}
+        return key
+
+    def member(self, number: int, iteration: int, start: str | None, *, final: bool, extra: bool) -> tuple[str, bool]:
+        """Key of one training, and whether it is done; a diverged one gets one more try, from scratch and gentler."""
         reason = ""
         for attempt in range(len(DAMPING)):
             payload = self.payloads.train(
-                iteration, self.train, self.validation, start=start, final=final, attempt=attempt, extra=extra
+                iteration,
+                self.train,
+                self.validation,
+                start=start,
+                final=final,
+                attempt=attempt,
+                extra=extra,
+                member=number,
             )
             key = self.ask("train", "train", payload)
-            found = self.result(key)
-            if found.status == "done":
-                self.out.decisions[name] = {"key": key, "final": final, "model_id": found.summary["model_id"]}
-                return key
+            found = self.outcome(key)
+            if found is None or found.status == "done":
+                return key, found is not None
             reason = found.reason
         raise PlanStopped(f"training of iteration {iteration} failed twice, the second time gentler: {reason}")
 
     def evaluate(self, iteration: int, model: str, *, extra: bool = False) -> IterationRecord:
         """Feature density of the training split, and the errors on the test set."""
         self.out.stage = "evaluate"
-        mixture = self.ask("novelty", "local", self.payloads.novelty(iteration, model, self.train))
+        mixture = self.ask("novelty", "local", self.payloads.novelty(iteration, model, self.train, others=self.others))
         self.required(mixture, f"Fitting the feature density of iteration {iteration}")
         key = self.ask("evaluate", "local", self.payloads.evaluation(model, mixture, self.test))
         self.validated[model] = list(self.validation)
@@ -368,6 +389,13 @@ class _Walk:
         self.out.records[-1].excess_novelty = summary["novelty"]["excess"]
         self.out.decisions[f"selected/{iteration}"] = {"fragments": [f["label_key"] for f in summary["fragments"]]}
         return (key, list(summary["fragments"])) if summary["fragments"] else None
+
+    def nothing_found(self, iteration: int) -> str:
+        """Why a selection was empty."""
+        summary = self.result(self.out.records[-1].acquired).summary
+        if summary.get("below_threshold"):
+            return f"iteration {iteration} found no atom on which the committee disagrees by more than its threshold"
+        return f"iteration {iteration} found no fragment that is not labelled already"
 
     def walks(self, iteration: int, model: str) -> list[dict[str, Any]]:
         """One payload per walker: its system, temperature, pressure, length and seed."""

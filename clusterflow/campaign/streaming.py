@@ -198,7 +198,8 @@ class Stream:
         records = [self._versions.newest.record]
         if self._config.stop.novelty is not None:
             records = [self._exploration.explored(v.record) for v in self._versions.all if v.record is not None]
-        reason = stop_reason(self._config.stop, records, core_hours=self._core_hours, unit=self._config.score.unit)
+        unit = self._config.score.unit
+        reason = stop_reason(self._config.stop, records, core_hours=self._core_hours, unit=unit)
         return bool(reason) and self._decide_to_end(reason)
 
     def _decide_to_end(self, reason: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusterflow.campaign.committee import share_of
 from clusterflow.campaign.convergence import IterationRecord
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.section import to_json
@@ -48,6 +49,8 @@ class Inputs:
     elements: tuple[str, ...]
     dataset: str = ""
     """Hash of the seed dataset, if there is one."""
+    start_model: str = ""
+    """Identity of the model that is fine-tuned, if there is one."""
 
 
 @dataclass(slots=True)
@@ -129,23 +132,37 @@ class Payloads:
         final: bool,
         attempt: int,
         extra: bool = False,
+        member: int = 0,
     ) -> dict[str, Any]:
-        """``start``: the model to go on from, in the first attempt."""
+        """``start``: the model to go on from, in the first attempt; ``member`` of the committee, 0: the potential."""
         train = self.config.train
+        seed: tuple[str | int, ...] = ("train", iteration, int(extra), attempt)
+        more: dict[str, Any] = {}
+        if member:
+            lot = self.seed("committee")
+            training, validation = share_of(training, validation, how=train.resampling, seed=lot, member=member)
+            seed, more = (*seed, "member", member), {"member": member}
+        before = start if attempt == 0 and train.continues else None
+        if self.inputs.start_model and before is None:
+            more["start_from"] = self.inputs.start_model
         return {
             "kind": train.kind,
             "model": train.build_model().to_json(),
             "settings": train.build_settings(final=final, damping=DAMPING[attempt]).to_json(),
             "training": list(training),
             "validation": list(validation),
-            "start": start if attempt == 0 else None,
+            "start": before,
             "elements": list(self.inputs.elements),
-            "seed": self.seed("train", iteration, int(extra), attempt),
+            "seed": self.seed(*seed),
+            **more,
         }
 
-    def novelty(self, iteration: int, model: str, training: Sequence[str]) -> dict[str, Any]:
-        """Feature density of the training split."""
+    def novelty(
+        self, iteration: int, model: str, training: Sequence[str], *, others: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Feature density of the training split; with the ``others`` of a committee, their disagreement there."""
         return {
+            **({"members": [model, *others]} if others else {}),
             "model": model,
             "score": to_json(self.config.score),
             "training": list(training),
@@ -156,7 +173,7 @@ class Payloads:
     def evaluation(self, model: str, mixture: str, labels: Sequence[str]) -> dict[str, Any]:
         """What is not trained on is not judged by."""
         told = {"model": model, "mixture": mixture, "labels": list(labels), "core_only": self.config.train.core_only}
-        noise = self.config.train.label_noise
+        noise = getattr(self.config.train, "label_noise", None)
         return {**told, "label_noise": dict(noise)} if noise else told
 
     def calibration(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clusterflow.campaign.convergence import IterationRecord, noise_of
 from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.label_pool import LabelPool
 from clusterflow.campaign.tasks import DAMPING, Payloads, PlanStopped
 from clusterflow.core.frames import canonical_json, digest
+
+
+@dataclass(slots=True)
+class Member:
+    """A potential of the committee beside the first: number, key of its training, and of its model once it is done."""
+
+    number: int
+    training: str = ""
+    model: str = ""
+    attempt: int = 0
 
 
 @dataclass(slots=True)
@@ -28,6 +38,7 @@ class Version:
     density: str = ""
     mixture: str = ""
     evaluation: str = ""
+    others: list[Member] = field(default_factory=list)
     record: IterationRecord | None = None
 
 
@@ -64,12 +75,21 @@ class Versions:
             len(self._pool.validation),
             final=bool(kept["final"]) if kept else final,
         )
+        told = self._desk.kept(f"committee/{number}")
+        models = told["models"] if told and told["architecture"] == self._architecture else []
+        for k in range(1, self._payloads.config.train.committee):
+            model = str(models[k - 1]) if k <= len(models) and self._done(str(models[k - 1])) else ""
+            version.others.append(Member(k, training=model, model=model))
         if kept and (found := self._desk.outcome(str(kept["key"]))) is not None and found.status == "done":
             version.training = version.model = str(kept["key"])
             version.architecture = str(kept["architecture"])
         self.all.append(version)
         self._adopt_evaluation(version)
         return version
+
+    def _done(self, key: str) -> bool:
+        found = self._desk.outcome(key)
+        return found is not None and found.status == "done"
 
     def _adopt_evaluation(self, version: Version) -> None:
         kept = self._desk.kept(f"evaluated/{version.number}")
@@ -93,11 +113,15 @@ class Versions:
         if version.record is not None:
             return False
         if not version.model:
+            self._fit_others(version)  # at the same time
             return self._fit(version)
+        if not version.mixture and not self._fit_others(version):
+            return False
         labels = self._pool.train[: version.n_train]
         if not version.mixture:
             if not version.density:
-                payload = self._payloads.novelty(version.number, version.model, labels)
+                others = [m.model for m in version.others]
+                payload = self._payloads.novelty(version.number, version.model, labels, others=others)
                 version.density = self._desk.ask("novelty", "local", payload)
             if (
                 self._desk.required(version.density, f"Fitting the feature density of iteration {version.number}")
@@ -149,6 +173,42 @@ class Versions:
         validation = self._pool.validation[: version.n_validation]
         told = self._payloads.calibration(number, version.model, version.mixture, validation, labels, new=new)
         self._desk.ask("calibrate", "local", told)
+
+    def _fit_others(self, version: Version) -> bool:
+        """Trains the rest of the committee; whether all of it is there."""
+        before = self.all[version.number - 1] if version.number else None
+        for member in version.others:
+            previous = before.others[member.number - 1].model if before and before.others else ""
+            while not member.model:
+                if not member.training:
+                    payload = self._payloads.train(
+                        version.number,
+                        self._pool.train[: version.n_train],
+                        self._pool.validation[: version.n_validation],
+                        start=previous or None,
+                        final=version.final,
+                        attempt=member.attempt,
+                        member=member.number,
+                    )
+                    member.training = self._desk.ask("train", "train", payload)
+                found = self._desk.outcome(member.training)
+                if found is None:
+                    break
+                if found.status == "done":
+                    member.model = member.training
+                elif member.attempt + 1 == len(DAMPING):
+                    raise PlanStopped(
+                        f"training member {member.number + 1} of the committee of iteration {version.number} failed "
+                        f"twice, the second time gentler: {found.reason}"
+                    )
+                else:
+                    member.attempt, member.training = member.attempt + 1, ""
+        if not all(m.model for m in version.others):
+            return False
+        if version.others:
+            models = [m.model for m in version.others]
+            self._desk.decide(f"committee/{version.number}", {"models": models, "architecture": self._architecture})
+        return True
 
     def _record(self, version: Version) -> None:
         found = self._desk.outcome(version.evaluation)

@@ -123,9 +123,9 @@ def _check_options(
 def _potential(folder: Path | None, atoms: Atoms) -> Any:
     if folder is None:
         return None
-    from clusterflow.train.nequip_potential import NequIPPotential
+    from clusterflow.train.learners import load_potential
 
-    potential = NequIPPotential.load(folder)
+    potential = load_potential(folder)
     missing = sorted(set(atoms.get_chemical_symbols()) - set(potential.elements))
     if missing:
         raise InputError(

@@ -49,7 +49,7 @@ def reference_level(name: str, store: Path | None = None) -> ForceLevel:
 
 
 def potential_level(folder: Path) -> ForceLevel:
-    """A trained potential, in double precision and with analytic Hessian rows.
+    """A trained potential, in double precision and with the Hessian rows it has, or by differences of its forces.
 
     Raises
     ------
@@ -58,15 +58,10 @@ def potential_level(folder: Path) -> ForceLevel:
     StateError
         It is damaged or of another format.
     """
-    from clusterflow.train.nequip_potential import NequIPPotential
+    from clusterflow.physics.hessian import potential_rows
+    from clusterflow.train.learners import load_potential
 
-    if not folder.is_dir():
-        raise InputError(
-            f"There is no model folder '{folder}'.",
-            where=str(folder.absolute()),
-            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
-        )
-    potential = NequIPPotential.load(folder, dtype="float64")
+    potential = load_potential(folder, dtype="float64")
 
     def check(symbols: Iterable[str]) -> None:
         missing = sorted(set(symbols) - set(potential.elements))
@@ -78,10 +73,10 @@ def potential_level(folder: Path) -> ForceLevel:
             )
 
     def forces(atoms: Atoms, _charge: int, _spin: int) -> FloatArray:
-        return potential.predict([atoms])[0].forces
+        return np.asarray(potential.predict([atoms])[0].forces)
 
     def row(atoms: Atoms, index: int, _charge: int, _spin: int) -> FloatArray:
-        return np.asarray(potential.hessian_rows(atoms, [index])[0])
+        return np.asarray(potential_rows(potential, atoms, [index])[0])
 
     identity = f"potential {potential.model_id}"
     return ForceLevel("potential", identity, forces, check, row)

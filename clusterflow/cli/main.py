@@ -322,11 +322,22 @@ def train(
     config: FromConfig = None,
     validation: Annotated[float, typer.Option(help="Share held out to watch the training.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    kind: Annotated[str, typer.Option(help="Without --config: nequip, or linear (seconds, one core).")] = "nequip",
+    start_from: Annotated[Path | None, typer.Option(help="Model to fine-tune.", show_default=False)] = None,
 ) -> None:
     """Trains a potential on a labelled file."""
     from clusterflow.cli.single import train_model
 
-    train_model(dataset, output, config=config, validation=validation, seed=seed, console=console)
+    train_model(
+        dataset,
+        output,
+        config=config,
+        validation=validation,
+        seed=seed,
+        kind=kind,
+        start_from=start_from,
+        console=console,
+    )
 
 
 @app.command()

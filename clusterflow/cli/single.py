@@ -206,17 +206,29 @@ def label_frames(
 
 
 def train_model(
-    dataset: Path, output: Path, *, config: Path | None, validation: float, seed: int, console: Console
+    dataset: Path,
+    output: Path,
+    *,
+    config: Path | None,
+    validation: float,
+    seed: int,
+    kind: str,
+    start_from: Path | None,
+    console: Console,
 ) -> None:
-    """Trains a potential on a labelled extxyz file."""
+    """Trains a potential on a labelled extxyz file: that of a campaign file, or one of a kind with its defaults."""
     from clusterflow.campaign.split import split_validation
-    from clusterflow.config.train import NequIP
-    from clusterflow.train.nequip_train import NequIPTrainer
+    from clusterflow.config.train import Linear, NequIP
+    from clusterflow.train.learners import make_trainer
+    from clusterflow.train.start_model import import_start_model
 
+    kinds: dict[str, type[NequIP | Linear]] = {"nequip": NequIP, "linear": Linear}
+    if kind not in kinds:
+        raise InputError(f"There is no learner '{kind}'.", todo=f"Choose one of {', '.join(kinds)}, or give --config.")
     if output.exists():
         raise InputError(f"'{output}' exists already.", where=str(output.absolute()), todo="Name another folder.")
     campaign = _campaign(config)
-    settings = campaign.train if campaign is not None else NequIP()
+    settings = campaign.train if campaign is not None else kinds[kind]()
     frames = read_frames(dataset)
     marked = [a.info.get(keys.SPLIT) for a in frames]
     if all(m in ("train", "validation", "test") for m in marked):
@@ -234,12 +246,16 @@ def train_model(
         )
     elements = tuple(sorted({e for a in frames for e in a.get_chemical_symbols()}))
     console.print(f"training on {len(training)} frames, validating on {len(held)}", markup=False, highlight=False)
-    trainer = NequIPTrainer(
-        model=settings.build_model(), training=settings.build_settings(final=True), elements=elements
-    )
+    model_json, training_json = settings.build_model().to_json(), settings.build_settings(final=True).to_json()
+    source = start_from or settings.start_from
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=output.absolute().parent) as scratch:
-        model = trainer.train(training, held, start=None, seed=seed, workdir=Path(scratch))
+        before = Path(scratch) / "start" if source is not None else None
+        if source is not None and before is not None:
+            told = {"kind": settings.kind, "model": model_json, "elements": elements}
+            _, elements = import_start_model(source, before, **told)
+        trainer = make_trainer(settings.kind, model_json, training_json, elements, threads=None)
+        model = trainer.train(training, held, start=before, seed=seed, workdir=Path(scratch))
         Path(model.path).rename(output)
     console.print(f"model {model.model_id[:12]} → {output}", markup=False, highlight=False)
     for name, value in model.metrics.items():
@@ -249,14 +265,9 @@ def train_model(
 def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, console: Console) -> None:
     """Errors of a potential on a labelled file."""
     from clusterflow.evaluate.metrics import compare
-    from clusterflow.train.nequip_potential import NequIPPotential
+    from clusterflow.train.learners import load_potential
 
-    if not model.is_dir():
-        raise InputError(
-            f"There is no model folder '{model}'.",
-            where=str(model.absolute()),
-            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
-        )
+    potential = load_potential(model)
     frames = read_frames(dataset)
     if split not in ("all", "train", "validation", "test"):
         raise InputError(f"There is no split '{split}'.", todo="Choose all, train, validation or test.")
@@ -270,7 +281,7 @@ def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, con
             where=str(dataset),
             todo="Label them first with `clusterflow label`; `evaluate` compares with reference energies and forces.",
         )
-    metrics = compare(frames, NequIPPotential.load(model).predict(frames))
+    metrics = compare(frames, potential.predict(frames))
     if as_json:
         json.dump(metrics.to_json(), sys.stdout, indent=1)
         sys.stdout.write("\n")

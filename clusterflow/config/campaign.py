@@ -53,17 +53,18 @@ class Campaign(Section):
     """A folder of labels that is searched before any label is sent, for the same fragment in any orientation and order
     of atoms, and to which every new label is added (docs/concepts/bank.md)."""
 
-    @field_validator("explore", "start", "extract", "label", "loop", "select", "score", mode="before")
+    @field_validator("explore", "start", "extract", "label", "loop", "select", "score", "train", mode="before")
     @classmethod
     def _default_kind(cls, value: Any, info: Any) -> Any:
         defaults = {
             "explore": "openmm",
-            "score": "gmm",
             "start": "perturbed",
             "extract": "building_blocks",
             "label": "gpaw",
             "loop": "synchronous",
             "select": "novelty",
+            "score": "gmm",
+            "train": "nequip",
         }
         if isinstance(value, dict) and "kind" not in value:
             return {"kind": defaults[info.field_name], **value}
@@ -107,7 +108,7 @@ class Campaign(Section):
 
     @model_validator(mode="after")
     def _noise_floor(self) -> Campaign:
-        if self.stop.noise_floor and not self.train.label_noise:
+        if self.stop.noise_floor and not getattr(self.train, "label_noise", None):
             raise ValueError(
                 "stop: noise_floor needs the noise of the labels: measure it with `clusterflow label --noise`, and "
                 "give it as train: label_noise"
@@ -151,6 +152,20 @@ class Campaign(Section):
         if self.controls is None:
             return self.select.fragments
         return self.select.fragments - self.controls.each(self.select.fragments) * len(self.controls.arms)
+
+    @model_validator(mode="after")
+    def _committee(self) -> Campaign:
+        members = self.train.committee
+        if self.score.kind == "committee" and members < 2:
+            raise ValueError(
+                "score: {kind: committee} compares potentials; set train.committee to 2 or more (4 is usual)"
+            )
+        if self.score.kind != "committee" and members > 1:
+            raise ValueError(
+                f"train.committee trains {members} potentials, but score: {{kind: {self.score.kind}}} uses one; "
+                "set score: {kind: committee}, or leave train.committee out"
+            )
+        return self
 
     @property
     def run_folder(self) -> Path:

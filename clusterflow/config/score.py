@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from clusterflow.config.quantities import Force
 from clusterflow.config.section import Section
 
 
@@ -18,17 +19,14 @@ class GaussianMixture(Section):
     pca: int | None = Field(None, ge=1)
     """Reduce the features to this many principal components first."""
 
+    unit: ClassVar[str] = "nats"
+
     @model_validator(mode="after")
     def _range(self) -> GaussianMixture:
         low, high = self.components
         if not 1 <= low <= high:
             raise ValueError(f"components is a range [low, high] with 1 ≤ low ≤ high; got {list(self.components)}")
         return self
-
-    @property
-    def unit(self) -> str:
-        """Of the novelty."""
-        return "nats"
 
     def build(self, featurizer: Any, seed: int) -> Any:
         from clusterflow.score.gmm import GaussianMixtureNovelty
@@ -46,10 +44,7 @@ class Distance(Section):
     max_atoms: int = Field(1000, ge=10)
     """Training atoms kept per element; a random subset of more."""
 
-    @property
-    def unit(self) -> str:
-        """Of the novelty."""
-        return "σ"
+    unit: ClassVar[str] = "σ"
 
     def build(self, featurizer: Any, seed: int) -> Any:
         from clusterflow.score.distance import DistanceNovelty
@@ -67,10 +62,7 @@ class Entropy(Section):
     max_atoms: int = Field(1000, ge=10)
     """Training atoms kept per element; a random subset of more."""
 
-    @property
-    def unit(self) -> str:
-        """Of the novelty."""
-        return "nats"
+    unit: ClassVar[str] = "nats"
 
     def build(self, featurizer: Any, seed: int) -> Any:
         from clusterflow.score.entropy import EntropyNovelty
@@ -78,4 +70,24 @@ class Entropy(Section):
         return EntropyNovelty(featurizer, bandwidth=self.bandwidth, max_atoms=self.max_atoms, seed=seed)
 
 
-Score = Annotated[GaussianMixture | Distance | Entropy, Field(discriminator="kind")]
+class Committee(Section):
+    """How much the potentials of a committee (`train: {committee: N}`) disagree on the force on an atom, in eV/Å
+    (Herbold 2023, section 3)."""
+
+    kind: Literal["committee"] = "committee"
+    measure: Literal["maximum", "deviation"] = "maximum"
+    """`maximum`: largest distance between two members' force vectors, which for two members is that of the paper;
+    `deviation`: root mean square distance from the mean force vector."""
+    threshold: Force = 1.0
+    """Atoms on which the members agree better than this are not asked for; `stop: {novelty: …}` counts from here, in
+    eV/Å."""
+
+    unit: ClassVar[str] = "eV/Å"
+
+    def build(self, members: Any, _seed: int) -> Any:
+        from clusterflow.score.committee import CommitteeDisagreement
+
+        return CommitteeDisagreement(tuple(members), measure=self.measure, threshold=self.threshold)
+
+
+Score = Annotated[GaussianMixture | Distance | Entropy | Committee, Field(discriminator="kind")]

@@ -34,6 +34,7 @@ PACKAGES: Final = (
     "pyzmq",
     "scikit-learn",
     "scipy",
+    "sphericart",
     "tblite",
     "torch",
 )

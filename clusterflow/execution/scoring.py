@@ -17,16 +17,20 @@ from clusterflow.score.extrapolation import TrainedRange, extrapolation, trained
 
 def potential_of(key: str, place: Workplace) -> Any:
     """The potential that a training has published."""
-    from clusterflow.train.nequip_potential import NequIPPotential
+    from clusterflow.train.learners import load_potential
 
-    return NequIPPotential.load(place.result("train", key) / "model", threads=place.threads)
+    return load_potential(place.result("train", key) / "model", threads=place.threads)
 
 
 def novelty_of(key: str, potential: Any, place: Workplace) -> Any:
     """The novelty that was fitted to the features of this potential."""
+    from clusterflow.score.committee import CommitteeDisagreement
     from clusterflow.score.kinds import novelty_from_json
 
     data = json.loads((place.result("novelty", key) / "density.json").read_text(encoding="utf-8"))
+    if data.get("kind") == "committee":  # with this potential as its first member
+        others = [potential_of(k, place) for k in data["members"][1:]]
+        return CommitteeDisagreement.from_json(data, [potential, *others])
     return novelty_from_json(data, potential)
 
 

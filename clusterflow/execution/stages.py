@@ -25,7 +25,7 @@ from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
 from clusterflow.config.selection import Select
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label
+from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label, Site
 from clusterflow.core.frames import (
     content_hash,
     read_frames,
@@ -47,6 +47,7 @@ from clusterflow.execution.workplace import Workplace, describe_fragments, secti
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST
 from clusterflow.selection.held_out import HeldOut
+from clusterflow.train.model_folder import FIRST_KIND, kind_of
 
 
 def label(payload: Mapping[str, Any], place: Workplace, key: str) -> dict[str, Any]:
@@ -82,18 +83,14 @@ def label_summary(found: Label) -> dict[str, Any]:
 
 def train(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Trains a potential on labels of the store."""
-    from clusterflow.train.nequip_config import NequIPModelSettings, NequIPTrainingSettings
-    from clusterflow.train.nequip_train import NequIPTrainer
+    from clusterflow.train.learners import make_trainer
 
-    trainer = NequIPTrainer(
-        model=NequIPModelSettings.from_json(payload["model"]),
-        training=replace(NequIPTrainingSettings.from_json(payload["settings"]), threads=place.threads),
-        elements=tuple(payload["elements"]),
-    )
+    kind, elements = str(payload.get("kind", FIRST_KIND)), payload["elements"]
+    trainer = make_trainer(kind, payload["model"], payload["settings"], elements, threads=place.threads)
     model = trainer.train(
         place.labelled(payload["training"]),
         place.labelled(payload["validation"]),
-        start=place.result("train", payload["start"]) / "model" if payload["start"] else None,
+        start=_start_model(payload, place),
         seed=payload["seed"],
         workdir=place.scratch,
     )
@@ -106,25 +103,42 @@ def train(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     }
 
 
+def _start_model(payload: Mapping[str, Any], place: Workplace) -> Path | None:
+    """The model to go on from: that of an earlier training, or the one the user gave."""
+    if payload["start"]:
+        return place.result("train", payload["start"]) / "model"
+    return place.folder.start_model if payload.get("start_from") else None
+
+
 def novelty(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Feature density of the training split."""
     potential = potential_of(payload["model"], place)
     frames = place.labelled(payload["training"])
     cores = [core_of(a, core_only=payload["core_only"]) for a in frames]
-    density = section(Score, payload["score"]).build(potential, payload["seed"]).fit(frames, atoms=cores)
-    (place.out / "density.json").write_text(json.dumps(density.to_json()), encoding="utf-8")
+    members = payload.get("members", [])
+    source = [potential, *(potential_of(k, place) for k in members[1:])] if members else potential
+    density = section(Score, payload["score"]).build(source, payload["seed"]).fit(frames, atoms=cores)
+    told = {**density.to_json(), **({"members": members} if members else {})}
+    (place.out / "density.json").write_text(json.dumps(told), encoding="utf-8")
     features = [potential.features(a) for a in frames]
     write_ranges(place, features, frames, cores)
     np.savez_compressed(
         place.out / "training.npz",
         features=np.concatenate(features),
         numbers=np.concatenate([a.numbers for a in frames]),
-        novelty=np.concatenate(
-            [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
-        ),
+        novelty=np.concatenate(_scores(density, frames, features)),
     )
+    if members:
+        return {"members": len(members), "quantiles": density.quantiles}
     mixtures = getattr(density, "mixtures", None) or {}
     return {"components": {e: int(m.n_components) for e, m in mixtures.items()}}
+
+
+def _scores(density: Any, frames: Sequence[Atoms], features: Sequence[FloatArray]) -> list[FloatArray]:
+    """Novelty of all atoms; features that are there are not computed again."""
+    if not hasattr(density, "score_features"):
+        return [density.score(a) for a in frames]
+    return [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
 
 
 def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -226,7 +240,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     density = novelty_of(payload["mixture"], potential, place)
     frames = walked(payload["walkers"], payload["pool"], place)
     features = [potential.features(a) for a in frames]
-    scores = [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
+    scores = _scores(density, frames, features)
     rng = np.random.default_rng(payload["seed"])
     settings = section(Extract, payload["extract"])
     certifying = isinstance(settings, Certified)
@@ -244,6 +258,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     known = place.known_fragments(payload["known"])
     held_out = HeldOut(place.annotated(payload["held_out"]))
     covered: Covered | None = None
+    told: dict[str, Any] = {}
     if payload["select"].get("kind") == "cbad":
         covered = cover(payload, frames, rule, along if has_blocks else None, known, held_out, place)
         kept, refused, told = covered.fragments, covered.refused, {"cbad": covered.told}
@@ -259,8 +274,9 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
                 where=error.where,
                 todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
             ) from error
-        kept, refused = cut(frames, chosen.sites, rule, along, known, chosen.budget, held_out, chosen.limits)
-        told = dict(chosen.told)
+        sites, agreed = _worth_asking(chosen.sites, frames, scores, getattr(density, "threshold", None))
+        kept, refused = cut(frames, sites, rule, along, known, chosen.budget, held_out, chosen.limits)
+        told = {**chosen.told, **({"below_threshold": agreed} if agreed else {})}
     by_id = {content_hash(a): a for a in frames}
     wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]
     if certifying:
@@ -301,6 +317,17 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     }
 
 
+def _worth_asking(
+    sites: Sequence[Site], frames: Sequence[Atoms], scores: Sequence[FloatArray], threshold: float | None
+) -> tuple[list[Site], int]:
+    """The sites whose novelty reaches the threshold, if there is one, and how many do not."""
+    if threshold is None:
+        return list(sites), 0
+    by_id = {content_hash(a): s for a, s in zip(frames, scores, strict=True)}
+    kept = [s for s in sites if by_id[s.frame_id][s.index] >= threshold]
+    return kept, len(sites) - len(kept)
+
+
 def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, Any]:
     """Largest novelty in nats, as it is and above what the training atoms of the element reach (None with elements that
     were never seen), its median, and how many atoms are of such elements."""
@@ -315,11 +342,15 @@ def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, An
 
 
 def export(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
-    """Packages the final model with NequIP's own tools and compares what comes back."""
+    """Packages the final model (NequIP's with NequIP's own tools) and compares what comes back."""
+    from clusterflow.train.linear_export import export_linear
     from clusterflow.train.nequip_export import export_final
 
+    folder = place.result("train", payload["model"]) / "model"
+    if kind_of(folder) == "linear":
+        return export_linear(folder, place.labelled(payload["labels"]))
     result: dict[str, Any] = export_final(
-        place.result("train", payload["model"]) / "model",
+        folder,
         place.out,
         place.labelled(payload["labels"]),
         ase="ase" in payload["packaged"],

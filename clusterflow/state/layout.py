@@ -30,6 +30,11 @@ class CampaignFolder:
         return self.root / "inputs"
 
     @property
+    def start_model(self) -> Path:
+        """Copy of the model that `train: {start_from: …}` names, as a model folder."""
+        return self.inputs / "start_model"
+
+    @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
 

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 
 from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, IntArray
+from clusterflow.core.frames import content_hash, digest
 from clusterflow.errors import InputError, LevelOfTheoryError, StructureError
 
 Graph = dict[str, Any]
@@ -229,6 +230,27 @@ def check_levels(frames: Sequence[Atoms]) -> str:
             todo="Train on one level only; label the rest again at that level.",
         )
     return next(iter(counts), "")
+
+
+def check_sets(training: Sequence[Atoms], validation: Sequence[Atoms]) -> str:
+    """The level of theory of all frames; raises as `check_levels`, and InputError where one of the sets is empty."""
+    for name, frames in (("training", training), ("validation", validation)):
+        if not frames:
+            raise InputError(
+                f"There are no {name} frames.",
+                todo="Label more structures: at least one frame to train on and one to validate with.",
+            )
+    return check_levels([*training, *validation])
+
+
+def fingerprint(atoms: Atoms, *, force_weights: FloatArray | None = None) -> str:
+    """Hash of a labelled frame: all of it that a training depends on, with the weights (n,) of its forces if they are
+    not all 1."""
+    energy, forces = labels(atoms)
+    stress = atoms.calc.results.get("stress")
+    weights = b"" if force_weights is None else force_weights.tobytes()
+    told = b"" if stress is None else np.asarray(stress, dtype=np.float64).tobytes()
+    return digest(content_hash(atoms), repr(energy), forces.tobytes(), weights, told)
 
 
 def statistics(frames: Sequence[Atoms], elements: Sequence[str], cutoff: float) -> Statistics:

@@ -6,9 +6,6 @@ from a training, ``history.json``.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +17,24 @@ from typing import TYPE_CHECKING, Any
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import InputError, StateError
 from clusterflow.train.dataset import Statistics
+from clusterflow.train.model_folder import (
+    CONFIG_FILE,
+    HISTORY_FILE,
+    MODEL_FORMAT,
+    WEIGHTS_FILE,
+    read_document,
+    write_folder,
+)
 from clusterflow.train.nequip_config import NequIPModelSettings
 
 if TYPE_CHECKING:
     import torch
 
-MODEL_FORMAT = 1
-CONFIG_FILE, WEIGHTS_FILE, HISTORY_FILE = "model.json", "weights.safetensors", "history.json"
+__all__ = [
+    "CONFIG_FILE", "HISTORY_FILE", "MODEL_FORMAT", "WEIGHTS_FILE", "ModelConfig", "build_model", "builder_arguments",
+    "choose_device", "cpu_threads", "load_weights", "model_identity", "read_config", "read_document", "read_weights",
+    "readout_module", "write_model",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,52 +163,14 @@ def write_model(
 
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     identity = model_identity(config, tensors)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(tensors, temporary / WEIGHTS_FILE)
     document = {
-        "format": MODEL_FORMAT,
         "model_id": identity,
         **config.to_json(),
         "versions": {name: version(name) for name in ("nequip", "e3nn", "torch")},
         **(provenance or {}),
     }
-    (temporary / CONFIG_FILE).write_text(json.dumps(document, indent=1))
-    if history is not None:
-        (temporary / HISTORY_FILE).write_text(json.dumps(history, indent=1))
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    write_folder(folder, document, lambda path: save_file(tensors, path), history=history)
     return identity
-
-
-def read_document(folder: Path) -> dict[str, Any]:
-    """``model.json`` of a model folder.
-
-    Raises
-    ------
-    StateError
-        Missing, unreadable, or of another format.
-    """
-    path = Path(folder) / CONFIG_FILE
-    todo = "Point to a folder written by a training (it holds model.json and weights.safetensors), or train again."
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        found = document["format"]
-    except FileNotFoundError as error:
-        raise StateError(f"There is no model in '{folder}': {CONFIG_FILE} is missing.", todo=todo) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(
-            f"The model in '{folder}' cannot be read: {type(error).__name__}: {error}", where=str(path), todo=todo
-        ) from error
-    if found != MODEL_FORMAT:
-        raise StateError(
-            f"The model in '{folder}' has format {found}; this clusterflow reads format {MODEL_FORMAT}.",
-            where=str(path),
-            todo="Use the version of clusterflow that wrote it, or train again.",
-        )
-    return document
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 
 from clusterflow.core.data import FloatArray, Prediction
 from clusterflow.errors import InputError
 from clusterflow.physics.hessian import matrix, row_atoms
 from clusterflow.physics.sparse_hessian import strict_reach
 from clusterflow.train import dataset, nequip_hessian, nequip_model
+from clusterflow.train.calculator import PotentialCalculator
 from clusterflow.train.nequip_forward import (
     energies_only,
     energy_and_gradient,
@@ -171,9 +171,9 @@ class NequIPPotential:
         """(3n, 3n) eV/Å², symmetric, atom by atom; raises as `hessian_rows`."""
         return matrix(self.hessian_rows(atoms, chunk=chunk))
 
-    def calculator(self) -> NequIPCalculator:
+    def calculator(self) -> PotentialCalculator:
         """A new ASE calculator: energy, free_energy, forces and, for periodic frames, stress."""
-        return NequIPCalculator(self)
+        return PotentialCalculator(self)
 
     def _graph(self, atoms: Atoms) -> dataset.Graph:
         if len(atoms) == 0:
@@ -228,31 +228,3 @@ def _groups(frames: Sequence[Atoms]) -> list[list[Atoms]]:
         groups[-1].append(atoms)
         size += len(atoms)
     return groups
-
-
-class NequIPCalculator(Calculator):  # type: ignore[misc]
-    """ASE's interface to a `NequIPPotential`."""
-
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's own declaration)
-
-    def __init__(self, potential: NequIPPotential) -> None:
-        super().__init__()
-        self.potential = potential
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        """Called by ASE; a stress is in the results only for frames periodic in three directions."""
-        super().calculate(atoms, properties, system_changes)
-        prediction = self.potential.predict([self.atoms])[0]
-        self.results = {
-            "energy": prediction.energy,
-            "free_energy": prediction.energy,
-            "forces": prediction.forces,
-        }
-        if prediction.stress is not None:
-            s = prediction.stress
-            self.results["stress"] = np.array([s[0, 0], s[1, 1], s[2, 2], s[1, 2], s[0, 2], s[0, 1]])

@@ -65,7 +65,7 @@ class NequIPTrainer:
         TrainError
             The loss diverged.
         """
-        level = self._check(training, validation)
+        level = dataset.check_sets(training, validation)
         if self.settings.core_only:
             training, validation = core_mask.mask_forces(training), core_mask.mask_forces(validation)
         config = self._start_config(start, level) if start is not None else self._fresh_config(training, level)
@@ -77,15 +77,6 @@ class NequIPTrainer:
             return finished
         with nequip_model.cpu_threads(self.settings.threads):
             return self._train(config, training, validation, start=start, seed=seed, workdir=workdir, key=key)
-
-    def _check(self, training: Sequence[Atoms], validation: Sequence[Atoms]) -> str:
-        for name, frames in (("training", training), ("validation", validation)):
-            if not frames:
-                raise InputError(
-                    f"There are no {name} frames.",
-                    todo="Label more structures: at least one frame to train on and one to validate with.",
-                )
-        return dataset.check_levels([*training, *validation])
 
     def _fresh_config(self, training: Sequence[Atoms], level: str) -> ModelConfig:
         found = dataset.statistics(training, self.elements, self.model.r_max)
@@ -141,7 +132,8 @@ class NequIPTrainer:
         settings, device = self.settings, nequip_model.choose_device(self.settings.device)
         model = nequip_model.build_model(config, seed=seed % 2**31)
         if start is not None:
-            nequip_model.load_weights(model, nequip_model.read_weights(start, config), where=str(start))
+            as_stored = nequip_model.read_config(start)  # ``config`` may state another level of theory
+            nequip_model.load_weights(model, nequip_model.read_weights(start, as_stored), where=str(start))
         model = model.to(device)
         cutoff, rms = self.model.r_max, config.statistics.force_rms
         train_graphs, val_graphs = (

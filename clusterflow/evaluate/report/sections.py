@@ -385,9 +385,9 @@ def _ase_code(p: PotentialFiles) -> str:
         (
             "from ase.io import read",
             "",
-            "from clusterflow.train.nequip_potential import NequIPPotential",
+            "from clusterflow.train.learners import load_potential",
             "",
-            f"potential = NequIPPotential.load({p.folder!r})",
+            f"potential = load_potential({p.folder!r})",
             'atoms = read("structure.cif")',
             "atoms.calc = potential.calculator()",
             'print(atoms.get_potential_energy(), "eV")',
