@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterflow.campaign.tasks import WEEK, Plan, PlanStopped, task_key
@@ -18,17 +18,26 @@ class Desk:
         """Tasks that are wanted and have not ended, in the order in which they were asked for."""
         self.out = Plan()
         self.snapshot = Snapshot()
+        self._ended: list[str] = []
 
-    def begin(self, snapshot: Snapshot) -> Plan:
-        """A new plan for this snapshot."""
-        self.snapshot, self.out = snapshot, Plan()
+    def begin(self, snapshot: Snapshot, ended: Sequence[str] = ()) -> Plan:
+        """A new plan for this snapshot; ``ended``: keys of the tasks that have ended since the last one."""
+        self.snapshot, self.out = snapshot, Plan(open=self.open)
+        self._ended += ended
         return self.out
+
+    def take_ended(self) -> list[tuple[Task, Outcome]]:
+        """Open tasks that have ended since this was asked last; they are open no more."""
+        ended, self._ended = self._ended, []
+        tasks = [self.open.pop(key) for key in ended if key in self.open]
+        return [(task, self.snapshot.outcomes[task.key]) for task in tasks]
 
     def ask(self, kind: str, lane: str, payload: Mapping[str, Any], *, key: str = "", limit: float = WEEK) -> str:
         """Wants a task, unless it has ended; returns its key."""
         key = key or task_key(kind, payload)
-        if key not in self.snapshot.outcomes:
-            self.open.setdefault(key, Task(kind, key, lane, payload, time_limit=limit))
+        if key not in self.snapshot.outcomes and key not in self.open:
+            self.open[key] = Task(kind, key, lane, payload, time_limit=limit)
+            self.out.asked.append(self.open[key])
         return key
 
     def outcome(self, key: str) -> Outcome | None:

@@ -30,7 +30,8 @@ class Exploration:
         self.share = Fraction(self._config.select.fragments, self._draw.width)
         """Fragments that one walk may ask for, on average."""
         self._walks: list[Walk] = []
-        self._running: set[int] = set()
+        self._running: dict[str, int] = {}
+        """Task → number of a walk that has not ended."""
         self._unseen: set[int] = set()
         """Numbers of the walks that have ended with a frame and that no selection has looked at."""
         self._acquired: list[Acquisition] = []
@@ -102,11 +103,13 @@ class Exploration:
         while (kept := desk.kept(f"acquire/{len(self._acquired) + 1}")) is not None and len(self._acquired) != last:
             self._acquire(Acquisition.from_json(len(self._acquired) + 1, kept))
 
-    def harvest(self) -> None:
-        """Takes note of walks and selections that have ended."""
-        outcomes = self._desk.snapshot.outcomes
-        for walk in [self._walks[n - 1] for n in self._running if self._walks[n - 1].task in outcomes]:
-            self._walk_ended(walk, outcomes[walk.task])
+    def walk_ended(self, task: str, found: Outcome) -> None:
+        """Takes note of a walk that has ended."""
+        if task in self._running:
+            self._walk_ended(self._walks[self._running[task] - 1], found)
+
+    def look(self) -> None:
+        """Takes note of the selection that runs, if it has ended."""
         if self.selecting:
             self._look_at(self._acquired[-1])
 
@@ -114,13 +117,13 @@ class Exploration:
         """Wants nothing more of what runs; returns the number of selections that count."""
         if self.selecting:
             self._desk.open.pop(self._acquired.pop().task, None)
-        for number in self._running:
-            self._desk.open.pop(self._walks[number - 1].task, None)
+        for task in self._running:
+            self._desk.open.pop(task, None)
         self._running.clear()
         return len(self._acquired)
 
     def _walk_ended(self, walk: Walk, found: Outcome) -> None:
-        self._running.discard(walk.number)
+        self._running.pop(walk.task, None)
         walk.ended = True
         walk.sane = found.status == "done" and bool(found.summary["n_frames"])
         self._tally.setdefault(walk.version, [0, 0, 0])[0 if walk.sane else 1] += 1
@@ -209,7 +212,7 @@ class Exploration:
             payload = self._draw.payload(walk, self._versions.all[walk.version].model)
             walk.task = self._desk.ask("explore", "md", payload)
             self._desk.decide(f"walk/{walk.number}", walk.to_json())
-            self._running.add(walk.number)
+            self._running[walk.task] = walk.number
             found = self._desk.outcome(walk.task)
         if found is not None:
             self._walk_ended(walk, found)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 from clusterflow.campaign.failures import FailureRate
 from clusterflow.campaign.planner import Planner, Planning
 from clusterflow.campaign.property_plan import PropertyInputs
-from clusterflow.campaign.tasks import Inputs, Plan
+from clusterflow.campaign.tasks import ORDER, Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.properties import PropertyRun
 from clusterflow.core.data import Task, TaskResult
@@ -34,8 +37,8 @@ MAX_LOST = 3
 """How many labels or walkers in a row may be given up because of that before the machine is taken to be broken."""
 _POLL = 0.5  # s
 _OF_PROPERTIES = ("property", "structure", "freedom", "ratio", "repeat", "atoms")
-_BATCH = 100
-"""At most so many results are taken before the plan is asked again."""
+_Place = tuple[float, int, int]
+"""Where a task stands among those that wait to be sent."""
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -49,6 +52,11 @@ class Paused(Interrupted):
 @dataclass(slots=True)
 class Loop:
     """One driver's run of a campaign.
+
+    Results are taken one by one, and after each the plan is asked again, so what is decided follows from the order of
+    the results in the journal and from nothing else. After a death, results that are there but not in the journal come
+    in the order in which their tasks were sent: with workers that end in that order, a campaign that was killed at any
+    moment decides the same as one that was not.
 
     ``published`` looks for a result that a worker has left behind (it may raise `ScienceError` for a failure on
     record); ``watch`` is called with every new event and after each wait; ``stop`` says whether to stop now.
@@ -67,6 +75,11 @@ class Loop:
     _flight: dict[str, tuple[Future[TaskResult], Task]] = field(default_factory=dict)
     _ended: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     """Keys of tasks whose futures have ended; filled by the engine's threads."""
+    _waiting: list[tuple[_Place, Task]] = field(default_factory=list)
+    """A heap: wanted, and not looked for yet."""
+    _ready: dict[str, tuple[_Place, Task, Future[TaskResult] | None]] = field(default_factory=dict)
+    """Wanted and looked for; with a future if a result was there already."""
+    _count: Iterator[int] = field(default_factory=itertools.count)
     _lost_in_a_row: int = 0
     _plan: Plan = field(default_factory=Plan)
     _rate: FailureRate = field(init=False)
@@ -97,6 +110,9 @@ class Loop:
             if self.stop():
                 raise Interrupted
             self._plan = self._planner.plan(self.snapshot)
+            for task in self._planner.take_asked():
+                if not self._on_its_way(task.key):
+                    self._want(task)
             if self._decide():
                 continue
             if self._plan.finished or (self._plan.failed and not self._labels_in_flight()):
@@ -140,33 +156,49 @@ class Loop:
             self._timer = (name, now)
         return name if name and now - self._timer[1] >= seconds else ""
 
+    def _want(self, task: Task) -> None:
+        """Puts a task in line: what was sent before in that order, then what the others wait for, then as asked."""
+        sent = self.snapshot.sent.get(task.key)
+        place = (sent.first if sent else math.inf, ORDER.index(task.kind), next(self._count))
+        heapq.heappush(self._waiting, (place, task))
+
     def _send(self) -> bool:
-        """Sends what is not in flight; True if something ended at once (a published result), so plan again."""
+        """Sends what is wanted and not in flight; True if something had ended before it was ever sent (a label of
+        another campaign): then the plan comes first, as if it had been there from the beginning."""
         self._pause_if_failing()
-        ended = False
-        sending: list[Task] = []
-        for task in self._plan.tasks:
-            if task.key in self._flight or task.key in self.snapshot.outcomes:
+        while self._waiting:
+            place, task = heapq.heappop(self._waiting)
+            if self._on_its_way(task.key) or task.key not in self._plan.open:
                 continue
-            try:
-                found = self.published(task)
-            except ScienceError as error:
-                self._failed(task, error, final=True)
-                ended = True
-                continue
-            if found is not None:
-                self._done(task, found, cached=task.key not in self.snapshot.sent)
-                ended = True
-                continue
-            sending.append(task)
+            found, error = self._look_for(task)
+            if (found or error) and task.key not in self.snapshot.sent:
+                if error is not None:
+                    self._failed(task, error, final=True)
+                elif found is not None:
+                    self._done(task, found, cached=True)
+                return True
+            self._ready[task.key] = (place, task, _ended_future(found, error) if found or error else None)
+        ready = [r for r in sorted(self._ready.values(), key=lambda r: r[0]) if r[1].key in self._plan.open]
+        self._ready.clear()
         with self.journal.batch():  # on the disk before the first of them is sent
-            for task in sending:
-                self._write("sent", key=task.key, task=task.kind, lane=task.lane, what=describe(task))
-        for task in sending:
-            future = self.engine.submit(task)
+            for _, task, there in ready:
+                if there is None:
+                    self._write("sent", key=task.key, task=task.kind, lane=task.lane, what=describe(task))
+        for _, task, there in ready:
+            future = there or self.engine.submit(task)
             self._flight[task.key] = (future, task)
             future.add_done_callback(lambda _, key=task.key: self._ended.put(key))  # type: ignore[misc]
-        return ended
+        return False
+
+    def _on_its_way(self, key: str) -> bool:
+        return key in self._flight or key in self._ready or key in self.snapshot.outcomes
+
+    def _look_for(self, task: Task) -> tuple[TaskResult | None, ScienceError | None]:
+        """The result that is published for this task, or the failure that is on record."""
+        try:
+            return self.published(task), None
+        except ScienceError as error:
+            return None, error
 
     def _pause_if_failing(self) -> None:
         found = self._rate.too_many()
@@ -175,29 +207,25 @@ class Loop:
             raise Paused(str(found))
 
     def _collect(self) -> None:
-        """Waits for something to end, or for a moment; takes all that has ended."""
-        keys: list[str] = []
+        """Waits for something to end, or for a moment; takes the first that has ended."""
         try:
-            keys.append(self._ended.get(timeout=_POLL))
-            while len(keys) < _BATCH:
-                keys.append(self._ended.get_nowait())
+            key = self._ended.get(timeout=_POLL)
         except queue.Empty:
-            pass
-        for key in keys:
-            future, task = self._flight.pop(key)
-            error = future.exception()
-            if error is None:
-                self._done(task, future.result())
-            elif isinstance(error, ScienceError):
-                self._failed(task, error, final=True)
-            elif isinstance(error, (StateError, InputError)):
-                self._failed(task, error, final=False)
-                raise error
-            elif isinstance(error, Exception):
-                self._machinery(task, error)
-            else:
-                raise error
-        self.watch(None, self._plan, len(self._flight))
+            self.watch(None, self._plan, len(self._flight))
+            return
+        future, task = self._flight.pop(key)
+        error = future.exception()
+        if error is None:
+            self._done(task, future.result())
+        elif isinstance(error, ScienceError):
+            self._failed(task, error, final=True)
+        elif isinstance(error, (StateError, InputError)):
+            self._failed(task, error, final=False)
+            raise error
+        elif isinstance(error, Exception):
+            self._machinery(task, error)
+        else:
+            raise error
 
     def _machinery(self, task: Task, error: Exception) -> None:
         attempts = self.snapshot.attempts.get(task.key, 0) + 1
@@ -217,6 +245,8 @@ class Loop:
                 todo=f"{own}`clusterflow doctor` tests the machine; then `clusterflow run` again: nothing published is "
                 "lost.",
             )
+        if not given_up:
+            self._want(task)
 
     def _done(self, task: Task, result: TaskResult, *, cached: bool = False) -> None:
         self._lost_in_a_row = 0
@@ -258,6 +288,15 @@ class Loop:
         event = self.journal.append(kind, **data)
         self.snapshot.apply(event)
         self.watch(event, self._plan, len(self._flight))
+
+
+def _ended_future(result: TaskResult | None, error: ScienceError | None) -> Future[TaskResult]:
+    future: Future[TaskResult] = Future()
+    if error is not None:
+        future.set_exception(error)
+    elif result is not None:
+        future.set_result(result)
+    return future
 
 
 def describe(task: Task) -> dict[str, Any]:

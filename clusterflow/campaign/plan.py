@@ -55,6 +55,7 @@ def plan(config: Campaign, inputs: Inputs, snapshot: Snapshot) -> Plan:
     except PlanStopped as stop:
         walk.out.failed = str(stop)
     follow_arms(walk)
+    walk.out.asked = walk.out.tasks
     walk.out.retired += _stale(walk.out.decisions, snapshot.decisions)
     return walk.out
 
@@ -81,7 +82,6 @@ class _Walk:
         self.config, self.inputs, self.snapshot = config, inputs, snapshot
         self.payloads = Payloads(config, inputs)
         self.out = Plan()
-        self.asked: set[str] = set()
         self.labels: dict[str, Mapping[str, Any]] = {}
         self.out.labels = self.labels
         self.train: list[str] = []
@@ -106,9 +106,8 @@ class _Walk:
     def ask(self, kind: str, lane: str, payload: Mapping[str, Any], *, key: str = "", limit: float = 0.0) -> str:
         """Puts the task on the list unless it has ended; returns its key."""
         key = key or task_key(kind, payload)
-        if key not in self.snapshot.outcomes and key not in self.asked:
-            self.asked.add(key)
-            self.out.tasks.append(Task(kind, key, lane, payload, time_limit=limit or WEEK))
+        if key not in self.snapshot.outcomes and key not in self.out.open:
+            self.out.open[key] = Task(kind, key, lane, payload, time_limit=limit or WEEK)
         return key
 
     def outcome(self, key: str) -> Outcome | None:
@@ -444,7 +443,7 @@ class _Walk:
         self.out.stage = "export"
         key = self.ask("export", "train", self.payloads.export(model, self.test))
         self.required(key, "Packaging the final model")
-        if self.out.tasks:  # evaluations of new labels that nothing waited for
-            raise _Wait(*(t.key for t in self.out.tasks))
+        if self.out.open:  # evaluations of new labels that nothing waited for
+            raise _Wait(*self.out.open)
         self.out.stage = "finished"
         self.out.finished = reason

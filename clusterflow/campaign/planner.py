@@ -8,6 +8,7 @@ from clusterflow.campaign.plan import plan
 from clusterflow.campaign.streaming import Stream
 from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
+from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Snapshot
 
 
@@ -15,6 +16,7 @@ class Planning(Protocol):
     """What the loop asks: the plan for a snapshot; it is told what has happened since."""
 
     def plan(self, snapshot: Snapshot) -> Plan: ...
+    def take_asked(self) -> list[Task]: ...
     def ended(self, key: str) -> None: ...
     def decided(self) -> None: ...
 
@@ -28,18 +30,32 @@ class Planner:
         self._stream = Stream(config, inputs) if config.loop.kind == "streaming" else None
         self._plan = Plan()
         self._stale = True
+        self._ended: list[str] = []
+        self._asked: list[Task] = []
         self._waits_for: set[str] = set()
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """The plan for this snapshot."""
         if self._stale:
-            self._plan = self._stream.plan(snapshot) if self._stream else plan(self._config, self._inputs, snapshot)
+            if self._stream:
+                ended, self._ended = self._ended, []
+                self._plan = self._stream.plan(snapshot, ended)
+            else:
+                self._plan = plan(self._config, self._inputs, snapshot)
+            self._asked += self._plan.asked
             self._waits_for = set(self._plan.waits_for)
             self._stale = False
         return self._plan
 
+    def take_asked(self) -> list[Task]:
+        """Tasks of the plan that may not have been sent yet; each is given once, or again if the plan is made anew."""
+        asked, self._asked = self._asked, []
+        return [task for task in asked if task.key in self._plan.open]
+
     def ended(self, key: str) -> None:
         """A task has ended, well or for good."""
+        if self._stream:
+            self._ended.append(key)
         self._waits_for.discard(key)
         self._stale = self._stale or not self._waits_for
 

@@ -64,6 +64,10 @@ class PropertyPlanner:
             self._stale = False
         return self._plan
 
+    def take_asked(self) -> list[Task]:
+        """All tasks of the plan."""
+        return self._plan.tasks
+
     def ended(self, key: str) -> None:  # noqa: ARG002 - anything may open the way for something
         """A task has ended, well or for good."""
         self._stale = True
@@ -234,7 +238,7 @@ def _plan(jobs: Sequence[_Job], snapshot: Snapshot) -> Plan:
         verdict, tasks = _look(job, snapshot)
         found.append(verdict)
         wanted |= {t.key: t for t in tasks}
-    plan = Plan(tasks=list(wanted.values()), stage="properties")
+    plan = Plan(open=dict(wanted), stage="properties")
     left = [v for v in found if v.status == "open"]
     if left:
         plan.stage = f"{left[0].property} of {left[0].structure}, {len(found) - len(left)} of {len(found)} done"

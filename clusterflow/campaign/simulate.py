@@ -109,7 +109,7 @@ def simulate(
             continue
         if plan.finished or plan.failed:
             break
-        for task in plan.tasks:
+        for task in planner.take_asked():
             if task.key not in flying and task.key not in snapshot.outcomes:
                 flying.add(task.key)
                 lanes.submit(task)

@@ -161,9 +161,9 @@ def _stages(snapshot: Snapshot) -> dict[str, StageCount]:
     if snapshot.finished is not None:  # walks that nobody waited for
         return counts
     opened = snapshot.opened[-1].seq if snapshot.opened else 0
-    for key, event in snapshot.sent.items():
-        if key not in snapshot.outcomes and event.seq > opened:
-            counts.setdefault(event.data["task"], StageCount()).open += 1
+    for key, sent in snapshot.sent.items():
+        if key not in snapshot.outcomes and sent.last > opened:
+            counts.setdefault(sent.task, StageCount()).open += 1
     return counts
 
 

@@ -45,9 +45,9 @@ class Stream:
         self._adopted = False
         self._ending: Mapping[str, Any] | None = None
 
-    def plan(self, snapshot: Snapshot) -> Plan:
-        """What to do next. The snapshot is that of the last call, grown."""
-        out = self._desk.begin(snapshot)
+    def plan(self, snapshot: Snapshot, ended: Sequence[str] = ()) -> Plan:
+        """What to do next. The snapshot is that of the last call, grown by the outcomes of ``ended`` and decisions."""
+        out = self._desk.begin(snapshot, ended)
         self._core_hours = snapshot.core_hours if self._config.stop.core_hours is not None else 0.0
         try:
             if self._started():
@@ -58,7 +58,6 @@ class Stream:
                     pass
         except PlanStopped as stop:
             out.failed = str(stop)
-        out.tasks = list(self._desk.open.values())
         out.iteration = max(0, len(self._versions.all) - 1)
         out.labels = self._pool.asked
         out.records = [v.record for v in self._versions.all if v.record is not None]
@@ -155,12 +154,12 @@ class Stream:
 
     def _harvest(self) -> None:
         """Takes note of open tasks that have ended."""
-        desk = self._desk
-        for key in [k for k in desk.open if k in desk.snapshot.outcomes]:
-            task = desk.open.pop(key)
+        for task, outcome in self._desk.take_ended():
             if task.kind == "label":
-                self._pool.settle(key, desk.snapshot.outcomes[key])
-        self._exploration.harvest()
+                self._pool.settle(task.key, outcome)
+            elif task.kind == "explore":
+                self._exploration.walk_ended(task.key, outcome)
+        self._exploration.look()
 
     # -- rules: the first that applies decides, then all are asked again ----------------------------------------
 

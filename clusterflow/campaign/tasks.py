@@ -19,6 +19,11 @@ from clusterflow.core.seeds import derive_seed
 from clusterflow.explore.walkers import WalkerConditions
 from clusterflow.score.calibration import CONFIDENCE
 
+ORDER = (
+    "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
+    "relax", "hessian", "property",
+)  # fmt: skip
+"""In which order tasks that are wanted at once are sent: first those for which the others wait."""
 PLAN_VERSION = 1
 """Part of every task key: a change of what a task computes must change it."""
 GRACE = 120.0
@@ -55,14 +60,16 @@ class Inputs:
 
 @dataclass(slots=True)
 class Plan:
-    """``tasks`` wanted now (those in flight are among them); ``decisions`` to journal and ``retired`` ones to withdraw
-    first; ``finished`` or ``failed`` says why the campaign has ended.
+    """``open``: key → task that is wanted now (those in flight are among them); ``asked``: those of them that the last
+    plan of the same planner did not want; ``decisions`` to journal and ``retired`` ones to withdraw first; ``finished``
+    or ``failed`` says why the campaign has ended.
 
     ``waits_for``: the plan stays as it is until all of these have ended; empty: until anything has. ``timer`` is a
     decision to journal (name, s) if the plan still asks for it after so long: the only way in which time enters.
     """
 
-    tasks: list[Task] = field(default_factory=list)
+    open: dict[str, Task] = field(default_factory=dict)
+    asked: list[Task] = field(default_factory=list)
     decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     retired: list[str] = field(default_factory=list)
     stage: str = "start"
@@ -74,6 +81,11 @@ class Plan:
     """Every fragment asked for: label key → {source, index, system, kind, set, iteration, n_atoms}."""
     waits_for: tuple[str, ...] = ()
     timer: tuple[str, float] | None = None
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All tasks that are wanted now."""
+        return list(self.open.values())
 
 
 class PlanStopped(Exception):  # noqa: N818 - not an error of ours: the plan says so with `failed`

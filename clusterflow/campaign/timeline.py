@@ -77,7 +77,7 @@ def runs_by_lane(snapshot: Snapshot) -> dict[str, list[Run]]:
         ready, end = _seconds(sent.time) - zero, _seconds(outcome.time) - zero
         # The cost of a failed label counts cores, so it may exceed the time that there was.
         begin = max(ready, end - outcome.wall_time)
-        lane = str(sent.data.get("lane") or _LANE_OF.get(outcome.kind, "local"))
+        lane = sent.lane or _LANE_OF.get(outcome.kind, "local")
         run = Run(outcome.kind, begin, end, wait=begin - ready, failed=outcome.status == "failed")
         lanes.setdefault(lane, []).append(run)
     for runs in lanes.values():

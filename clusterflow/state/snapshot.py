@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, Literal
 
 from clusterflow.state.journal import Event
@@ -27,12 +28,23 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class Dispatch:
+    """When a task was sent: number of the journal's line that said so ``first`` and ``last``, time of the last."""
+
+    first: int
+    last: int
+    time: str
+    task: str
+    lane: str
+
+
+@dataclass(slots=True)
 class Snapshot:
-    """What the journal says. ``attempts`` counts machinery failures per key; ``sent`` is its last dispatch."""
+    """What the journal says. ``attempts`` counts machinery failures per key."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    sent: dict[str, Event] = field(default_factory=dict)
+    sent: dict[str, Dispatch] = field(default_factory=dict)
     decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     finished: Mapping[str, Any] | None = None
     opened: list[Event] = field(default_factory=list)
@@ -47,7 +59,9 @@ class Snapshot:
         data = event.data
         self.last = event
         if event.kind == "sent":
-            self.sent[data["key"]] = event
+            before, lane = self.sent.get(data["key"]), intern(str(data.get("lane", "")))
+            first = before.first if before else event.seq
+            self.sent[data["key"]] = Dispatch(first, event.seq, event.time, intern(data["task"]), lane)
         elif event.kind == "done":
             if data["task"] == "label" and self.opened:
                 self.label_level = str(self.opened[-1].data["level_of_theory"])

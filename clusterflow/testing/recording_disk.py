@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,6 +63,21 @@ class Image:
                 (folder / name).mkdir()
             else:
                 (folder / name).write_bytes(content)
+
+
+def distinct(images: Iterable[Image], *, but: str) -> list[Image]:
+    """One image of each state that a driver can tell apart: unfinished files and those below ``but`` do not count."""
+    found: dict[str, Image] = {}
+    for image in images:
+        seal = _seal(image.tree, but=but + "/")
+        found.setdefault(seal, image).last = image.last
+    return list(found.values())
+
+
+def _seal(tree: Tree, *, but: str = "") -> str:
+    """Hash of the finished files."""
+    finished = sorted((n, c) for n, c in tree.items() if not (_UNFINISHED.search(n) or (but and n.startswith(but))))
+    return hashlib.sha256(repr(finished).encode()).hexdigest()
 
 
 class RecordingDisk(Disk):
@@ -172,8 +187,7 @@ class RecordingDisk(Disk):
             self._add(what, mode, {n: self._certain(n, c, zeros=mode == "zeros") for n, c in now.items()})
 
     def _add(self, what: str, mode: str, tree: Tree) -> None:
-        finished = sorted((n, c) for n, c in tree.items() if not _UNFINISHED.search(n))
-        seal = hashlib.sha256(repr(finished).encode()).hexdigest()
+        seal = _seal(tree)
         exact = hashlib.sha256(repr(sorted(tree.items())).encode()).hexdigest()
         known = self._seen.get(exact) or (self._seen.get(seal) if mode in ("names", "zeros") else None)
         if known is not None:

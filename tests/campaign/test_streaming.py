@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.planner import Planner, plan_once
-from clusterflow.campaign.tasks import Plan
+from clusterflow.campaign.tasks import ORDER, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.errors import LabelError, ScienceError
@@ -45,6 +45,8 @@ class Driver:
     dice: random.Random
     log: list[Event] = field(default_factory=list)
     work: Callable[[Task], Result] = lambda task: dict(toy_result(task).summary)
+    order: Mapping[str, int] = field(default_factory=dict)
+    """Key → place: tasks end in this order as far as it tells."""
     check: bool = False
     """Compare every plan with one made from nothing."""
     ran: list[Task] = field(default_factory=list)
@@ -63,7 +65,7 @@ class Driver:
         for _ in range(most):
             plan = self.last = planner.plan(snapshot)
             if self.check:
-                same(plan, plan_once(self.config, TOY_INPUTS, snapshot))
+                same(plan, plan_once(self.config, TOY_INPUTS, snapshot), snapshot)
             new = {n: v for n, v in plan.decisions.items() if snapshot.decisions.get(n) != v}
             if plan.retired:
                 write("retired", names=plan.retired)
@@ -79,7 +81,8 @@ class Driver:
                     flying[task.key] = task
                     write("sent", key=task.key, task=task.kind, lane=task.lane, what={})
             assert flying, f"the plan waits for nothing in stage {plan.stage}"
-            task = flying.pop(self.dice.choice(sorted(flying)))
+            first = min(flying, key=lambda k: self.order.get(k, len(self.order)))
+            task = flying.pop(first if first in self.order else self.dice.choice(sorted(flying)))
             self.ran.append(task)
             about = {"key": task.key, "task": task.kind, "wall_time": 10.0, "cores": 1}
             try:
@@ -90,8 +93,15 @@ class Driver:
         raise AssertionError("the plan never ends")
 
 
-def same(one: Plan, other: Plan) -> None:
+def unsent(plan: Plan, snapshot: Snapshot) -> list[str]:
+    """In the order in which the loop would send them."""
+    tasks = [t for t in plan.tasks if t.key not in snapshot.sent]
+    return [t.key for t in sorted(tasks, key=lambda t: ORDER.index(t.kind))]
+
+
+def same(one: Plan, other: Plan, snapshot: Snapshot) -> None:
     assert {t.key for t in one.tasks} == {t.key for t in other.tasks}
+    assert unsent(one, snapshot) == unsent(other, snapshot)
     assert {t.key: t.payload for t in one.tasks} == {t.key: t.payload for t in other.tasks}
     assert list(one.decisions.items()) == list(other.decisions.items())
     assert (one.finished, one.failed, one.stage, one.timer) == (other.finished, other.failed, other.stage, other.timer)
@@ -157,6 +167,25 @@ def test_cut_after_any_event_it_takes_the_next_decision_and_ends_as_sound() -> N
         sound(again.log)
         before = {e.data["key"] for e in whole.log[:n] if e.kind == "done"}
         assert not before & {t.key for t in again.ran}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_cut_after_any_event_it_decides_the_same_if_results_come_in_the_same_order(seed: int) -> None:
+    config = campaign(stop={"iterations": 2})
+    _, whole = drive(config, seed)
+    order = {e.data["key"]: e.seq for e in whole.log if e.kind == "done"}
+    decided = [e.data for e in whole.log if e.kind == "decision"]
+    for n in range(1, len(whole.log)):
+        again = Driver(config, random.Random(n), log=list(whole.log[:n]), order=order)
+        assert again.run().finished
+        assert [e.data for e in again.log if e.kind == "decision"] == decided
+        assert [e.data["key"] for e in again.log if e.kind == "done"] == list(order)
+
+
+def test_results_in_another_order_lead_to_other_decisions() -> None:
+    """So what the test above says is not empty."""
+    ends = [[e.data for e in drive(campaign(), seed)[1].log if e.kind == "decision"] for seed in (1, 2)]
+    assert ends[0] != ends[1]
 
 
 def test_killed_again_and_again_it_ends() -> None:

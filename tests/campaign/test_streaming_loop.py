@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clusterflow.campaign.loop import Interrupted, Loop
+from clusterflow.campaign.planner import plan_once
 from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
@@ -96,6 +97,32 @@ def check(events: list[Event]) -> None:
     assert len(trained) == len(set(trained))
     assert not set(splits[0]["test"]) & set(trained)
     assert [len(s["test"]) for s in splits] == [3] + [0] * (len(splits) - 1)
+
+
+def replays(events: list[Event]) -> None:
+    """Every decision is the one that the plan takes from the lines before it, and there are no others."""
+    for n, event in enumerate(events[2:], 2):
+        if event.kind not in ("decision", "done"):
+            continue
+        decisions = plan_once(campaign(), TOY_INPUTS, fold(events[:n])).decisions
+        if event.kind == "decision":
+            assert next(iter(decisions.items())) == (event.data["name"], event.data["value"])
+        else:
+            assert not decisions
+
+
+def test_every_decision_follows_from_the_lines_before_it(tmp_path: Path) -> None:
+    """In a campaign that ran through, and in one of many drivers."""
+    drive(tmp_path / "whole", 1)
+    replays(read_events(tmp_path / "whole" / "journal.jsonl"))
+    for turn in range(200):
+        try:
+            drive(tmp_path / "parts", turn, most=25)
+        except Interrupted:
+            continue
+        break
+    assert turn > 1
+    replays(read_events(tmp_path / "parts" / "journal.jsonl"))
 
 
 def test_a_journal_cut_anywhere_is_gone_on_with(tmp_path: Path) -> None:
