@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from clusterflow.config.controls import Controls
 from clusterflow.config.explore import Explore, OpenMM
@@ -19,7 +19,7 @@ from clusterflow.config.section import Section
 from clusterflow.config.selection import Select, Selection
 from clusterflow.config.start import Perturbed, Start
 from clusterflow.config.stop import Stop
-from clusterflow.config.systems import FilePath, System
+from clusterflow.config.systems import FilePath, System, relative_to_file
 from clusterflow.config.train import NequIP, Train
 
 
@@ -28,8 +28,8 @@ class Campaign(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")
     """Letters, digits, _ and -; also the name of the default run folder."""
-    folder: Path | None = None
-    """Run folder; default `runs/<name>` below the current folder."""
+    folder: FilePath | None = None
+    """Run folder; a relative one is below the folder of this file. Default: `runs/<name>` below the current folder."""
     seed: int = Field(0, ge=0)
     """Every random choice of the campaign follows from it."""
     systems: tuple[System, ...] = Field(min_length=1)
@@ -46,12 +46,19 @@ class Campaign(Section):
     loop: Loop = Synchronous()
     notify: Notify | None = None
     machine: str = "local"
-    """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
+    """Name of a machine (`local`) or path of a machine file (hpc/*.yaml), relative to this file."""
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
     bank: FilePath | None = None
     """A folder of labels that is searched before any label is sent, for the same fragment in any orientation and order
     of atoms, and to which every new label is added (docs/concepts/bank.md)."""
+
+    @field_validator("machine", mode="before")
+    @classmethod
+    def _machine_file(cls, value: Any, info: ValidationInfo) -> Any:
+        """Of a name nothing is changed, so that what loads machines can say which names there are."""
+        is_file = isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml")))
+        return str(relative_to_file(value, info)) if is_file else value
 
     @field_validator("explore", "start", "extract", "label", "loop", "select", "score", "train", mode="before")
     @classmethod

@@ -20,11 +20,9 @@ PressureRange = Annotated[tuple[Pressure, Pressure], *Range]
 
 
 def relative_to_file(value: Any, info: ValidationInfo) -> Any:
-    """A relative path is relative to the file it stands in."""
+    """A relative path is relative to the file it stands in; ~ is the user's home."""
     folder = (info.context or {}).get("folder")
-    if isinstance(value, (str, Path)) and folder is not None and not Path(value).expanduser().is_absolute():
-        return Path(folder) / Path(value).expanduser()
-    return value
+    return Path(folder) / Path(value).expanduser() if isinstance(value, (str, Path)) and folder is not None else value
 
 
 FilePath = Annotated[Path, BeforeValidator(relative_to_file)]

@@ -10,6 +10,7 @@ from clusterflow.config.campaign import Campaign
 from clusterflow.config.load import describes_properties, load_campaign, load_properties
 from clusterflow.config.section import to_json
 from clusterflow.errors import ConfigError
+from clusterflow.execution.machines import load_machine
 
 GOOD = """\
 name: a
@@ -105,6 +106,42 @@ def test_caps_of_cuts_in_the_table_and_of_new_ones(tmp_path: Path) -> None:
     config = load_campaign(write(tmp_path, f"{GOOD}extract: {{caps: {{ours: CH3, metal-O: OH2}}, {cuts}}}\n"))
     assert config.extract.caps == {"ours": "CH3", "metal-O": "OH2"}  # type: ignore[union-attr]
     assert Campaign.model_validate(to_json(config)) == config
+
+
+def test_every_path_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hpc").mkdir()
+    (tmp_path / "hpc" / "mine.yaml").write_text("kind: local\ncores: 3\n", encoding="utf-8")
+    paths = "folder: results\nlabels_folder: labels\nmachine: hpc/mine.yaml\n"
+    start = "start: {kind: dataset, file: seed.extxyz}\n"
+    path = write(tmp_path, GOOD + paths + start)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    config = load_campaign(path)
+    assert config.run_folder == tmp_path / "results"
+    assert config.labels_folder == tmp_path / "labels"
+    assert config.start.file == tmp_path / "seed.extxyz"  # type: ignore[union-attr]
+    assert config.machine == str(tmp_path / "hpc" / "mine.yaml")
+    assert load_machine(config.machine).total_cores() == 3
+    assert Campaign.model_validate(to_json(config)) == config
+
+
+def test_names_absolute_paths_and_home_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert load_campaign(write(tmp_path, GOOD)).machine == "local"
+    assert load_campaign(write(tmp_path, GOOD + "machine: /etc/m.yaml\n")).machine == "/etc/m.yaml"
+    assert load_campaign(write(tmp_path, GOOD + "machine: ~/m.yaml\n")).machine == "/home/somebody/m.yaml"
+    assert load_campaign(write(tmp_path, GOOD + "folder: ~/a\n")).run_folder == Path("/home/somebody/a")
+
+
+def test_a_machine_file_that_is_not_there_is_said_with_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("kind: local\n", encoding="utf-8")
+    config = load_campaign(write(tmp_path, GOOD + "machine: clutser.yaml\n"))
+    with pytest.raises(ConfigError) as caught:
+        load_machine(config.machine)
+    assert str(tmp_path / "clutser.yaml") in caught.value.what
+    assert f"Did you mean '{tmp_path / 'cluster.yaml'}'?" in caught.value.todo
+    assert "folder of that file" in caught.value.todo
 
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_unknown_names(tmp_path):
     with pytest.raises(ConfigError, match="no machine called 'locla'") as error:
         load_machine("locla")
     assert "Did you mean 'local'?" in error.value.todo
-    with pytest.raises(ConfigError, match="no configuration file"):
+    with pytest.raises(ConfigError, match="no machine file"):
         load_machine(tmp_path / "gone.yaml")
     with pytest.raises(ConfigError, match="no lane 'gpu'"):
         default_machine().resolved("gpu")

@@ -44,6 +44,15 @@ def load_machine(name: str | Path) -> Machine:
             todo=(f"Did you mean '{close[0]}'? " if close else "")
             + "Write `local` for this computer, or the path of a machine file (*.yaml).",
         )
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, near, n=1)
+        raise ConfigError(
+            f"There is no machine file '{path}'.",
+            where="machine",
+            todo=(f"Did you mean '{path.parent / close[0]}'? " if close else "")
+            + "A relative path in a campaign file is taken from the folder of that file; `local` is this computer.",
+        )
     try:
         machine = load_kind(path, KINDS, default="local")
     except ConfigError as error:
