@@ -61,7 +61,7 @@ def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 def _relaxed(key: str, place: Workplace) -> Atoms:
     folder = place.result("relax", key)
     atoms = read_frames(folder / "relaxed.extxyz")[0]
-    with np.load(folder / "relaxed.npz") as exact:
+    with np.load(folder / "relaxed.npz", allow_pickle=False) as exact:
         atoms.set_cell(exact["cell"])
         atoms.positions = exact["positions"]
     return atoms
@@ -82,7 +82,7 @@ def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 def _modes(atoms: Atoms, repeat: Sequence[int], keys: Sequence[str], place: Workplace) -> Modes:
     blocks: list[FloatArray] = []
     for key in keys:
-        with np.load(place.result("hessian", key) / "rows.npz") as data:
+        with np.load(place.result("hessian", key) / "rows.npz", allow_pickle=False) as data:
             blocks.append(data["rows"])
     return harmonic_modes(atoms, np.concatenate(blocks), tuple(repeat))
 
