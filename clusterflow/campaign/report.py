@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from clusterflow import __version__
 from clusterflow.campaign.arm_curves import arm_curves
@@ -17,6 +18,7 @@ from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.report_structures import explored, tested
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.timeline import running_periods, strips
+from clusterflow.config.score import Score
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
 from clusterflow.evaluate.metrics import Metrics
@@ -69,7 +71,8 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
     labels = [o for o in snapshot.outcomes.values() if o.kind == "label"]
     evaluated = _evaluated(snapshot)
     models, correlations = _models(folder, snapshot, evaluated)
-    structures = _tested(folder, evaluated[-1]) if evaluated else []
+    unit = _unit(config)
+    structures = _tested(folder, evaluated[-1], unit) if evaluated else []
     novelty, maps = _novelty(folder, snapshot, evaluated, structures)
     return ReportData(
         campaign=str(config.get("name", folder.root.name)),
@@ -104,7 +107,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         calibrations=tuple(_calibrations(folder, snapshot)),
         feature_maps=tuple(maps),
         walkers=tuple(_walkers(snapshot)),
-        fragments=tuple(_fragments(folder, snapshot)),
+        fragments=tuple(_fragments(folder, snapshot, unit)),
         structures=tuple(structures),
         failures=tuple(
             FailureRow(stage=f["task"], item=f["key"][:12], what=f["reason"], where="", todo="")
@@ -194,11 +197,17 @@ def _models(
     return models, rows
 
 
-def _tested(folder: CampaignFolder, evaluated: Mapping[str, Any]) -> list[StructureView]:
+def _unit(config: Mapping[str, Any]) -> str:
+    """Of the novelty."""
+    score: Score = TypeAdapter(Score).validate_python(config.get("score", {"kind": "gmm"}))
+    return score.unit
+
+
+def _tested(folder: CampaignFolder, evaluated: Mapping[str, Any], unit: str) -> list[StructureView]:
     """Test frames with the errors of one model."""
     place = _verified(folder, "evaluate", evaluated["evaluation"])
     with np.load(place / "atoms.npz", allow_pickle=False) as arrays:
-        return tested(folder, _payload(folder, "evaluate", evaluated["evaluation"])["labels"], dict(arrays))
+        return tested(folder, _payload(folder, "evaluate", evaluated["evaluation"])["labels"], dict(arrays), unit)
 
 
 def _calibrations(folder: CampaignFolder, snapshot: Snapshot) -> list[CalibrationView]:
@@ -241,7 +250,7 @@ def _novelty(
         density, unit = told.get("mixtures") or {}, str(told.get("unit", "nats"))
         drawn = np.full((len(new["numbers"]), 2), -1)
         if pool == list(pools.values())[-1]:
-            views, drawn = explored(folder.result("acquire", pool), new, len(structures))
+            views, drawn = explored(folder.result("acquire", pool), new, len(structures), unit)
             structures += views
         for z in sorted(set(new["numbers"].tolist()) | set(train["numbers"].tolist())):
             element = chemical_symbols[int(z)]
@@ -314,7 +323,7 @@ def _walkers(snapshot: Snapshot) -> list[WalkerRow]:
     return sorted(rows, key=lambda r: (r.iteration, r.system, r.walker))
 
 
-def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[StructureView]:
+def _fragments(folder: CampaignFolder, snapshot: Snapshot, unit: str) -> list[StructureView]:
     views = []
     for key, outcome in snapshot.outcomes.items():
         if outcome.kind not in ("start", "acquire") or outcome.status != "done":
@@ -327,6 +336,7 @@ def _fragments(folder: CampaignFolder, snapshot: Snapshot) -> list[StructureView
                     atoms,
                     status={None: "in work", "done": "labelled", "failed": "failed"}[label.status if label else None],
                     label_seconds=label.wall_time if label and label.status == "done" else None,
+                    unit=unit,
                 )
             )
     return views[-_GALLERY:]

@@ -14,7 +14,7 @@ from clusterflow.core import keys
 from clusterflow.core.data import IntArray
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.report.data import StructureView
-from clusterflow.evaluate.report.structure_views import FORCE_ERROR, NOVELTY, around, structure_view
+from clusterflow.evaluate.report.structure_views import FORCE_ERROR, around, novelty_name, structure_view
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -25,11 +25,11 @@ MAX_EXPLORED = 8
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def tested(folder: CampaignFolder, labels: Sequence[str], arrays: Arrays) -> list[StructureView]:
+def tested(folder: CampaignFolder, labels: Sequence[str], arrays: Arrays, unit: str) -> list[StructureView]:
     """The test frames with the largest force errors, worst first, coloured by these and by novelty.
 
     ``labels``: the keys that were evaluated, in this order; ``arrays``: what `evaluate` found (``frame``,
-    ``reference``, ``predicted``, ``novelty``), all atoms of all frames one after the other.
+    ``reference``, ``predicted``, ``novelty`` in ``unit``), all atoms of all frames one after the other.
     """
     store, annotated = LabelStore(folder.labels), annotated_fragments(folder)
     errors = 1000.0 * np.linalg.norm(arrays["predicted"] - arrays["reference"], axis=1)
@@ -43,14 +43,17 @@ def tested(folder: CampaignFolder, labels: Sequence[str], arrays: Arrays) -> lis
         atoms: Atoms = annotated.get(labels[k], found[0])
         shown, part = around(atoms, int(np.nanargmax(np.nan_to_num(errors[mine]))))
         shown = _without_notes(shown)
-        scalars = {FORCE_ERROR: errors[mine][part], NOVELTY: arrays["novelty"][mine][part]}
-        views.append(structure_view(shown, name=f"test, up to {worst[k]:.0f} meV/Å", status="test", scalars=scalars))
+        scalars = {FORCE_ERROR: errors[mine][part], novelty_name(unit): arrays["novelty"][mine][part]}
+        views.append(
+            structure_view(shown, name=f"test, up to {worst[k]:.0f} meV/Å", status="test", scalars=scalars, unit=unit)
+        )
     return views
 
 
-def explored(place: Path, pool: Arrays, first: int) -> tuple[list[StructureView], IntArray]:
-    """Frames of an `acquire` result with the most atoms that were selected, coloured by novelty; and for every atom of
-    the ``pool`` (m, 2) the structure, counted from ``first``, and the atom in it that it is drawn as, or (−1, −1)."""
+def explored(place: Path, pool: Arrays, first: int, unit: str) -> tuple[list[StructureView], IntArray]:
+    """Frames of an `acquire` result with the most atoms that were selected, coloured by novelty (``unit``); and for
+    every atom of the ``pool`` (m, 2) the structure, counted from ``first``, and the atom in it that it is drawn as, or
+    (−1, −1)."""
     file = place / "frames.extxyz"
     frames = read_optional_frames(file) if file.is_file() else []
     ends = np.cumsum([len(a) for a in frames])
@@ -66,8 +69,8 @@ def explored(place: Path, pool: Arrays, first: int) -> tuple[list[StructureView]
         shown, part = around(frames[k], centre)
         drawn[begin + part] = np.column_stack((np.full(len(part), first + len(views)), np.arange(len(part))))
         name = f"explored, {count[k]} atoms selected"
-        marked = np.flatnonzero(chosen[part]).tolist()
-        views.append(structure_view(shown, name=name, status="explored", scalars={NOVELTY: mine[part]}, marked=marked))
+        marked, scalars = np.flatnonzero(chosen[part]).tolist(), {novelty_name(unit): mine[part]}
+        views.append(structure_view(shown, name=name, status="explored", scalars=scalars, marked=marked, unit=unit))
     return views, drawn
 
 

@@ -145,7 +145,7 @@ def test_a_streaming_committee_is_the_same_for_every_driver(changes: dict[str, A
 
 
 def test_a_campaign_of_one_nequip_potential_keeps_its_keys() -> None:
-    """Keys of all tasks: whoever changes what they are made of lets every older campaign begin anew, and should know."""
+    """Keys of all tasks: whoever changes what they are made of lets older campaigns begin anew, and should know."""
     config = campaign(
         train={"kind": "nequip", "model": {"preset": "small"}, "core_only": True, "final": {"max_epochs": 5}},
         score={"kind": "gmm", "components": [1, 3]},

@@ -25,7 +25,7 @@ from clusterflow.evaluate.report.data import (
     TimingRow,
     WalkerRow,
 )
-from clusterflow.evaluate.report.structure_views import FORCE_ERROR, NOVELTY, structure_view
+from clusterflow.evaluate.report.structure_views import FORCE_ERROR, structure_view
 
 
 def zinc_node(rings=True):
@@ -158,7 +158,7 @@ def example(iterations=3, fragments=9, seed=0):
     drawn = [structure_view(a, name=f"test {k}", status="test", scalars={FORCE_ERROR: e})
              for k, (a, e) in enumerate(zip(test[:3], errors, strict=False))]  # fmt: skip
     crystal = bulk("Cu", cubic=True).repeat(2)
-    drawn.append(structure_view(crystal, status="explored", scalars={NOVELTY: np.arange(32.0)}, marked=[5, 6]))
+    drawn.append(structure_view(crystal, status="explored", scalars={"novelty [nats]": np.arange(32.0)}, marked=[5, 6]))
     reasons = ("", "", "", "H–O 0.61 Å apart (limit 0.75 Å) at step 1340", "temperature 2140 K at step 90")
     walkers = [
         WalkerRow(i, f"w{k:02d}", ("mof5", "mof5, missing linker")[k % 2], 600.0, round(rng.uniform(-1.5, 1.5), 2),

@@ -3,7 +3,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from clusterflow.core import keys
-from clusterflow.evaluate.report.structure_views import FORCE_ERROR, NOVELTY, around, structure_view
+from clusterflow.evaluate.report.structure_views import FORCE_ERROR, around, structure_view
 
 
 def test_a_fragment(node):
@@ -32,7 +32,7 @@ def test_values_of_atoms(node):
     v = structure_view(node, scalars={FORCE_ERROR: np.append(np.nan, np.ones(len(node) - 1))}, marked=np.array([3]))
     assert v.scalars[FORCE_ERROR][:2] == (None, 1.0)
     termination = [k for k, r in enumerate(v.regions) if r == "termination"]
-    assert {v.scalars[NOVELTY][k] for k in termination} == {None}
+    assert {v.scalars["novelty [nats]"][k] for k in termination} == {None}
     assert v.novelty == max(k for k in range(len(node)) if k not in termination)
     assert v.marked == (3,)
 

@@ -15,7 +15,6 @@ from clusterflow.evaluate.report.data import StructureView
 
 MAX_DRAWN = 600
 """Atoms of a structure that are drawn; of a larger one those around an atom."""
-NOVELTY = "novelty [nats]"
 FORCE_ERROR = "force error [meV/Å]"
 _BOUND = "bound of the force error [meV/Å]"
 
@@ -29,17 +28,18 @@ def structure_view(
     scalars: Mapping[str, FloatArray] | None = None,
     marked: Sequence[int] = (),
     bonds: Sequence[tuple[int, int]] | None = None,
+    unit: str = "nats",
 ) -> StructureView:
     """A structure to be drawn, from annotated atoms (`core.frames.fragment_to_atoms`); missing annotations stay empty.
 
     ``scalars``: name with unit → (n,) values to colour by, NaN = unknown. ``bonds`` None = pairs closer than 1.2 × the
-    sum of their covalent radii, none across the faces of a cell.
+    sum of their covalent radii, none across the faces of a cell. ``unit`` of the novelty.
     """
     info = atoms.info
     region = atoms.arrays.get(keys.REGION)
     iteration = info.get(keys.ITERATION)
-    values = {**_noted(atoms), **(scalars or {})}
-    novelty = values.get(NOVELTY)
+    values = {**_noted(atoms, unit), **(scalars or {})}
+    novelty = values.get(novelty_name(unit))
     return StructureView(
         name=name or str(info.get(keys.FRAGMENT, ""))[:12] or str(atoms.get_chemical_formula()),
         symbols=tuple(str(s) for s in atoms.get_chemical_symbols()),
@@ -75,12 +75,17 @@ def around(atoms: Atoms, index: int, limit: int = MAX_DRAWN) -> tuple[Atoms, Int
     return part, near
 
 
-def _noted(atoms: Atoms) -> dict[str, FloatArray]:
+def novelty_name(unit: str) -> str:
+    """What the novelty of an atom is called."""
+    return f"novelty [{unit}]"
+
+
+def _noted(atoms: Atoms, unit: str) -> dict[str, FloatArray]:
     """What fragments carry per atom: novelty, and the bound of their certificate."""
     found: dict[str, FloatArray] = {}
     if keys.NOVELTY in atoms.arrays:
         real = atoms.arrays.get(keys.PARENT, np.zeros(len(atoms))) >= 0
-        found[NOVELTY] = np.where(real, atoms.arrays[keys.NOVELTY], np.nan)
+        found[novelty_name(unit)] = np.where(real, atoms.arrays[keys.NOVELTY], np.nan)
     certificate = certificate_from_atoms(atoms)
     if certificate is not None and np.isfinite(certificate.bound).any():
         found[_BOUND] = 1000.0 * np.where(np.isfinite(certificate.bound), certificate.bound, np.nan)
