@@ -135,6 +135,11 @@ class Campaign(Section):
                 "`controls:` cannot be combined with `extract: {kind: certified}`, whose fragments depend on the "
                 "labels so far; take building_blocks, sphere or whole"
             )
+        if self.train.committee > 1:
+            raise ValueError(
+                "`controls:` cannot be combined with `train.committee`: each arm trains one potential, and "
+                "disagreement needs several; take another `score:`"
+            )
         if not self.controls.each(self.select.fragments):
             n, arms = self.select.fragments, len(self.controls.arms)
             raise ValueError(

@@ -182,6 +182,10 @@ def test_made_longer_an_arm_keeps_its_past() -> None:
     [
         ({"loop": {"kind": "streaming"}}, "needs `loop: {kind: synchronous}`"),
         ({"extract": {"kind": "certified"}}, "cannot be combined"),
+        (
+            {"train": {"kind": "linear", "committee": 3}, "score": {"kind": "committee"}},
+            "each arm trains one potential",
+        ),
         ({"controls": {"arms": ARMS, "share": 0.5}}, "less than one label for each of 3 control arms"),
         ({"controls": {"arms": ["random", "random"]}}, "each arm can be given once"),
         ({"controls": {"arms": []}}, "at least 1 item"),
