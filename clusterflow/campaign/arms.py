@@ -88,8 +88,8 @@ class _Arm:
             self.iteration = iteration
             self._choose(model, walks, pool)
             names = [n for n in (f"model/{self.iteration}", f"model/{self.iteration}/final") if n in self._decisions]
-            if not names:  # the campaign has not trained yet
-                raise _NotYet
+            if not names and not {f"continue/{self.iteration}", "stop"} & set(self._decisions):
+                raise _NotYet  # the campaign has not trained yet; else it will not, and the next training has these too
             for name in names:  # a second one where the campaign ended, with a training more thorough
                 model = self._fit(model, name)
                 self._evaluate(model, name.removeprefix(f"model/{self.iteration}"))

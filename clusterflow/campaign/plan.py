@@ -168,9 +168,11 @@ class _Walk:
             if not new:
                 reason = self.nothing_found(iteration)
                 break
-            before = len(self.train)
+            before = len(self.train) + len(self.validation)
             self.label("acquire", *new, iteration=iteration)
-            if len(self.train) == before:
+            if len(self.train) + len(self.validation) == before:
+                if self.config.explore.temperature is not None:
+                    continue  # hotter, with the potential that there is
                 raise PlanStopped(f"none of the {len(new[1])} labels of iteration {iteration} succeeded")
             self.evaluate_new(iteration, model, record.mixture)
             model = self.fit(iteration, model, final=iteration == limit)

@@ -82,7 +82,7 @@ class NequIP(Section):
     """What NequIP's own tools make of the final model; `lammps` takes minutes and needs a C++ compiler."""
     committee: int = Field(1, ge=1, le=8)
     """Train so many potentials instead of one, for `score: {kind: committee}`: each from its own seed, on its own
-    division of the labels into training and validation. The first runs the dynamics and is the one that is kept."""
+    share of the training labels. The first runs the dynamics and is the one that is kept."""
     start_from: FilePath | None = None
     """Fine-tune: begin with this model instead of random weights. A model folder of clusterflow, or a checkpoint
     (`.ckpt`) or package (`.nequip.zip`) of NequIP with the architecture that `model:` states and all elements of the

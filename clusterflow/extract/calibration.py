@@ -13,8 +13,9 @@ defined from the first confirmation on.
 
 A larger fragment is not the parent: what it leaves out is missing in both. So differences d are multiplied by 1 + r
 before the final fit, where r ≤ 1 is the ratio of the errors that a first fit estimates for the larger fragment and for
-the smaller one. With an error of rd of the larger one, d(1 + r) is the most that the error against the parent is; at
-right angles they make d√(1 + r²). In water differences alone are too small by a third (docs/studies/certificates.md).
+the smaller one. In water, where differences alone are too small by a third, what the larger fragment adds and what it
+lacks push at right angles (docs/studies/certificates.md): then the error against the parent is d/√(1 − r²), which
+d(1 + r) covers up to r = 0.84. Were they parallel, a slow tail in one direction, it would be d/(1 − r): not covered.
 
 It estimates; it does not bound. The bound multiplies e + f by a factor: the ⌈(n + 1)(1 − α)⌉-th smallest of the largest
 residuals per fragment, each fragment judged by the model fitted without it. Atoms that are not required but would join

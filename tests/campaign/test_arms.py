@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -33,12 +33,20 @@ def campaign(**changes: object) -> Campaign:
     return Campaign.model_validate(data)
 
 
+def toy_summary(task: Task) -> Mapping[str, Any]:
+    return toy_result(task).summary
+
+
 def always(_: Task) -> str:
     return ""
 
 
 def finish(
-    config: Campaign, snapshot: Snapshot, fails: Callable[[Task], str] = always, last: bool = False
+    config: Campaign,
+    snapshot: Snapshot,
+    fails: Callable[[Task], str] = always,
+    last: bool = False,
+    results: Callable[[Task], Mapping[str, Any]] = toy_summary,
 ) -> tuple[Plan, list[Task]]:
     """Runs the plan against the toy; ``last``: the newest task first, one at a time, so that arms run ahead."""
     ran: list[Task] = []
@@ -56,7 +64,7 @@ def finish(
         for task in current.tasks[-1:] if last else current.tasks:
             ran.append(task)
             why = fails(task)
-            found = {} if why else toy_result(task).summary
+            found = {} if why else results(task)
             snapshot.outcomes[task.key] = Outcome("failed" if why else "done", task.kind, found, reason=why)
     raise AssertionError("the plan never ends")
 
@@ -175,6 +183,20 @@ def test_made_longer_an_arm_keeps_its_past() -> None:
     _, ran = finish(campaign(**settings, stop={"iterations": 3}), snapshot)
     assert [t.kind for t in ran].count("train") == 2
     assert [t.kind for t in ran].count("control") == 1
+
+
+def test_arms_do_not_wait_for_a_potential_that_will_not_come() -> None:
+    """A finished campaign is made longer, and its next iteration finds nothing: it has no model of its own."""
+    snapshot, controls = Snapshot(), {"arms": ["random"], "share": 0.5}
+    finish(campaign(controls=controls), snapshot)
+
+    def nothing(task: Task) -> dict[str, Any]:
+        found = dict(toy_result(task).summary)
+        return {**found, "fragments": []} if task.kind == "acquire" else found
+
+    longer = campaign(controls=controls, stop={"iterations": 5})
+    done, _ = finish(longer, snapshot, results=nothing)
+    assert "found no fragment" in done.finished
 
 
 @pytest.mark.parametrize(

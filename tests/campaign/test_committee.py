@@ -79,12 +79,14 @@ def test_shares_of_members() -> None:
         assert len(set(drawn)) < 36
         assert set(drawn) <= set(training)
         kept, held = share_of(training, validation, how="split", seed=1, member=member)
-        assert (len(kept), len(held)) == (40, 10)
-        assert sorted(kept + held) == sorted(training + validation)
+        assert (len(kept), len(held)) == (30, 10)
+        assert sorted(kept + held) == sorted(training)  # disagreement is calibrated on the validation of the first
     assert share_of(training, validation, how="split", seed=1, member=1) != (kept, held)
     # the order in which labels came decides nothing
     assert share_of(training[::-1], validation, how="bootstrap", seed=1, member=2)[0] == drawn
     assert share_of(training[::-1], validation[::-1], how="split", seed=1, member=2) == (kept, held)
+    assert share_of(["t0"], ["v0"], how="split", seed=1, member=1) == (["t0"], ["v0"])
+    assert share_of(training[:4], validation, how="split", seed=1, member=1)[0] != []
     # a member keeps its split when labels are added: only what fills the larger validation set changes
     more = share_of([*training, "t40", "t41"], validation, how="split", seed=1, member=2)[1]
     assert len(set(held) & set(more)) >= 8

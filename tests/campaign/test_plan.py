@@ -309,3 +309,13 @@ def test_seed_frames_are_not_bought() -> None:
             snapshot.outcomes[task.key] = Outcome("done", task.kind, result.summary)
     assert current.finished == "the budget of 10 labels is spent"
     assert sum(v["source_kind"] == "acquire" for v in current.labels.values()) == 10
+
+
+@pytest.mark.parametrize("fragments", [8, 10, 12, 13, 16])
+def test_one_good_label_is_enough_wherever_it_goes(fragments: int) -> None:
+    """The only new label of an iteration may be one to validate with."""
+    last, _ = finish(
+        campaign(start={"fragments": fragments}, select={"fragments": 1}, stop={"iterations": 5}), Snapshot()
+    )
+    assert last.finished == "all 5 iterations are done"
+    assert not last.failed
