@@ -33,6 +33,7 @@ from clusterflow.evaluate.report.data import (
     ModelResult,
     NoveltyHistograms,
     PotentialFiles,
+    QueueRow,
     ReportData,
     StructureView,
     TimingRow,
@@ -43,6 +44,7 @@ from clusterflow.evaluate.report.structure_views import structure_view
 from clusterflow.state.disk import storage_error
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import read_json, verify_folder
+from clusterflow.state.queue_waits import queue_waits
 from clusterflow.state.snapshot import Snapshot
 
 _GALLERY = 60
@@ -119,6 +121,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
             if c.done + c.failed
         ),
         lanes=tuple(strips(snapshot)),
+        queue=tuple(QueueRow(q.lane, q.blocks, q.median, q.longest) for q in queue_waits(folder.root / "parsl")),
         periods=tuple(running_periods(snapshot)),
         lags=tuple(LagRow(r.version, r.labels, r.mean) for r in model_lag(snapshot)),
         settings={k: str(v) for k, v in _flat(config).items()},

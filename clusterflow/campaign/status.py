@@ -12,6 +12,7 @@ from clusterflow.campaign.calibrations import noise_statement, standing_alarms
 from clusterflow.campaign.lag import mean_lag, model_lag
 from clusterflow.campaign.timeline import LaneUse, lane_use
 from clusterflow.state.fragments import SOURCES
+from clusterflow.state.queue_waits import QueueWait
 from clusterflow.state.snapshot import Outcome, Snapshot
 
 _RECENT = 20
@@ -72,6 +73,8 @@ class Status:
     """What the newest calibrations of novelty warn of."""
     noise: str = ""
     """Where the newest model stands against the noise of its labels; "" where that is not known."""
+    queue: list[QueueWait] = field(default_factory=list)
+    """How long blocks waited in the queue of a cluster; empty on one computer."""
     seconds_left: float | None = None
     """Predicted by simulating what is left with the times measured so far; None: not predicted."""
 

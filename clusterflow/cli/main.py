@@ -132,8 +132,13 @@ def status(
 ) -> None:
     """Shows a running or finished campaign from outside, from its journal alone."""
     from clusterflow.cli.status import print_status, watch_status
+    from clusterflow.errors import InputError
 
-    if watch and not as_json:
+    if watch and as_json:
+        raise InputError(
+            "--watch and --json do not go together.", where="status", todo="Call `status --json` as often as you want."
+        )
+    if watch:
         watch_status(folder, console)
     else:
         print_status(folder, as_json=as_json, console=console)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,7 @@ from clusterflow.execution.machines import LANES, load_machine
 from clusterflow.state.journal import read_events
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.lease import owner
+from clusterflow.state.queue_waits import queue_waits
 from clusterflow.state.snapshot import Snapshot, fold
 
 _EVERY = 5.0  # s
@@ -56,21 +58,30 @@ def campaign_folder(path: Path) -> CampaignFolder:
     return CampaignFolder(path.absolute()).require()
 
 
-def watch_status(path: Path, console: Console) -> None:
-    """The tables again and again, until no driver runs any more."""
+def watch_status(path: Path, console: Console, *, pause: Callable[[float], None] = time.sleep) -> None:
+    """The tables again and again, until no driver runs any more or Ctrl-C; ``pause`` waits for so many s.
+
+    The old screen stays until the new one is complete: a large campaign takes seconds to look at.
+    """
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             began = time.monotonic()
-            console.clear()
-            if print_status(path, as_json=False, console=console) != "running":
+            with console.capture() as screen:
+                state = print_status(path, as_json=False, console=console)
+            console.clear()  # does nothing where the output is no terminal
+            console.file.write(screen.get())
+            if state != "running":
                 return
-            time.sleep(max(_EVERY, 10 * (time.monotonic() - began)))
+            wait = max(_EVERY, 10 * (time.monotonic() - began))
+            console.print(f"again in {wait:.0f} s; Ctrl-C ends this, not the campaign", style="dim", highlight=False)
+            pause(wait)
 
 
 def print_status(path: Path, *, as_json: bool, console: Console) -> str:
     """Tables for a person, or JSON for a script; returns the state."""
     folder, snapshot = find_campaign(path)
     status = campaign_status(snapshot)
+    status.queue = queue_waits(folder.root / "parsl")
     if snapshot.finished is None:
         status.seconds_left = _seconds_left(folder, snapshot)
     holder = owner(folder.root)
@@ -100,6 +111,9 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> str:
         told = ", ".join(f"{n} {verdict}" for verdict, n in status.certificates.items())
         console.print(f"certificates of selected fragments: {told}", markup=False, highlight=False)
     console.print(lane_table(status))
+    for row in status.queue:
+        waits = f"{duration(row.median)} in the queue (median; longest {duration(row.longest)})"
+        console.print(f"blocks of lane {row.lane}: {row.blocks}, {waits}", markup=False, highlight=False)
     if status.model_lag is not None:
         console.print(f"mean model lag {status.model_lag:.1f} versions", markup=False, highlight=False)
     if status.seconds_left is not None:

@@ -22,6 +22,7 @@ from clusterflow.execution.machines import LANES, BatchMachine
 from clusterflow.execution.parsl_pool import ParslPool, PoolShape
 from clusterflow.execution.schedulers import QueuedJob, Scheduler
 from clusterflow.execution.supply import Job, Later
+from clusterflow.state.queue_waits import note_wait
 
 START_LIMIT = 300.0
 """Seconds within which the workers of a running job must appear (a cold Python on a slow disk takes a minute)."""
@@ -184,8 +185,10 @@ class BlockSupply:
         began = [float(s["began"]) for s in block.pool.supervisors() if "began" in s]
         with self._lock:
             if block.slots == 0:
-                log.info("job %s of lane %s is up", block.pool.job_id, block.lane)
                 block.used = time.monotonic()
+                waited = block.used - block.submitted
+                log.info("job %s of lane %s is up after %.0f s", block.pool.job_id, block.lane, waited)
+                note_wait(block.pool.folder, block.lane, block.pool.job_id, waited)
             block.slots = min(nodes, lane.nodes) * lane.workers
             block.ends = min(began, default=time.time()) + block.pool.span
 

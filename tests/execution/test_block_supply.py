@@ -13,6 +13,7 @@ from clusterflow.execution.block_supply import BlockSupply
 from clusterflow.execution.machines import SlurmMachine
 from clusterflow.execution.schedulers import QueuedJob
 from clusterflow.execution.supply import Job
+from clusterflow.state.queue_waits import queue_waits
 
 
 class FakePool:
@@ -125,6 +126,20 @@ def test_blocks_come_one_by_one_and_no_more_than_needed(made):
     assert supply.claim(waiting[2]) == "wait"
     supply.release(waiting[0], 1.0)
     assert supply.claim(waiting[2]) is pools(supply)[0]
+
+
+def test_the_wait_in_the_queue_is_noted_once(made, monkeypatch, tmp_path):
+    supply, _ = made()
+    (tmp_path / "label").mkdir()
+    supply.look([task(1)])
+    later = time.monotonic() + 3600.0
+    monkeypatch.setattr(block_supply.time, "monotonic", lambda: later)
+    pools(supply)[0].come_up()
+    for _ in range(2):
+        supply.look([task(1)])
+    (row,) = queue_waits(tmp_path)
+    assert (row.lane, row.blocks) == ("label", 1)
+    assert row.median == row.longest == pytest.approx(3600.0, abs=60.0)
 
 
 def test_a_minimum_is_kept(made):

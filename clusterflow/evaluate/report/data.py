@@ -224,6 +224,16 @@ class LaneStrip:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueRow:
+    """Blocks of a lane that began on a cluster, and how long they waited in its queue (s)."""
+
+    lane: str
+    blocks: int
+    median_wait: float
+    longest_wait: float
+
+
+@dataclass(frozen=True, slots=True)
 class LagRow:
     """New labels of one training, and the mean number of versions between the potential that asked and it."""
 
@@ -292,6 +302,7 @@ class ReportData:
     failures: tuple[FailureRow, ...] = ()
     timings: tuple[TimingRow, ...] = ()
     lanes: tuple[LaneStrip, ...] = ()
+    queue: tuple[QueueRow, ...] = ()
     periods: tuple[tuple[float, float], ...] = ()
     """When a driver ran, (begin, end) in s since the campaign was opened."""
     lags: tuple[LagRow, ...] = ()

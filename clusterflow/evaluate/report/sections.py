@@ -338,6 +338,10 @@ def workers(data: ReportData) -> Section:
     )
     body += table(head, rows, numeric=range(1, 6), caption="Lanes")
     body += paragraph("Busy: of as many workers as ever ran at once, while a driver was running.", "note")
+    if data.queue:
+        columns = ("lane", "blocks", "median wait [s]", "longest wait [s]")
+        queued = [(q.lane, q.blocks, fixed(q.median_wait), fixed(q.longest_wait)) for q in data.queue]
+        body += table(columns, queued, numeric=range(1, 4), caption="Blocks in the queue of the cluster")
     if data.lags:
         labels = sum(r.labels for r in data.lags)
         mean = sum(r.mean * r.labels for r in data.lags) / labels
