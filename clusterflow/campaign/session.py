@@ -21,7 +21,8 @@ from clusterflow.errors import ConfigError, LevelOfTheoryError, StateError
 from clusterflow.state.bank import Bank
 from clusterflow.state.disk import disk, fsync_folder, make_folder, replace_bytes
 from clusterflow.state.fragments import require_fragments
-from clusterflow.state.journal import Journal, read_events
+from clusterflow.state.journal import Journal, scan_journal
+from clusterflow.state.journal_lines import Scan
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.lease import Lease
@@ -106,13 +107,18 @@ def owned_folder(
     folder = CampaignFolder(config.run_folder.absolute())
     _make(folder.root)
     resumed = folder.journal.is_file()
-    lease = Lease.acquire(folder.root, after_epoch=_last_epoch(folder))
+    known = _read_journal(folder)
+    last = max((e.epoch for e in known.events), default=0) if known else 0
+    lease = Lease.acquire(folder.root, after_epoch=last)
     try:
-        snapshot = fold(read_events(folder.journal) if resumed else [])
+        if resumed and (lease.epoch > last + 1 or known is None or known.size != folder.journal.stat().st_size):
+            known = _read_journal(folder)  # another driver may have written meanwhile
+        snapshot = fold(known.events if known else [])
         changes = _changes(folder, config)
         inputs, level = prepare(folder, snapshot)
         data = to_json(config)
-        journal = Journal.open(folder.journal, lease.epoch, guard=lease.check)
+        journal = Journal.open(folder.journal, lease.epoch, guard=lease.check, known=known)
+        known = None  # what it says is in the snapshot
         try:
             opened = journal.append(
                 "opened",
@@ -143,8 +149,14 @@ def forget_failures(session: Session | Held[Any]) -> int:
     return len(keys)
 
 
-def _last_epoch(folder: CampaignFolder) -> int:
-    return max((e.epoch for e in read_events(folder.journal)), default=0) if folder.journal.is_file() else 0
+def _read_journal(folder: CampaignFolder) -> Scan | None:
+    """Everything in the journal; None: there is none yet."""
+    if not folder.journal.is_file():
+        return None
+    found = scan_journal(folder.journal)
+    if found.error is not None:
+        raise found.error
+    return found
 
 
 def _make(root: Path) -> None:

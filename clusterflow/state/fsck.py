@@ -17,7 +17,7 @@ from typing import Final, Literal
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.errors import InputError, StateError
 from clusterflow.state.disk import TEMPORARY, disk, fsync_folder, make_folder, storage_error, write_durably
-from clusterflow.state.journal import Journal, scan_journal
+from clusterflow.state.journal import Journal, read_events, scan_journal
 from clusterflow.state.journal_lines import Scan
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
@@ -142,7 +142,7 @@ def set_damage_aside(folder: CampaignFolder, found: Examination) -> list[Path]:
                 room = folder.labels / DAMAGED if of_labels else folder.root / DAMAGED / finding.kind
                 moved.append(set_aside(finding.path, room))
         with Journal.open(folder.journal, lease.epoch, guard=lease.check) as journal:
-            done = fold(journal.events).outcomes
+            done = fold(read_events(folder.journal)).outcomes
             keys = sorted({f.key for f in found.damage if f.key in done})
             if keys:
                 journal.append("retry", keys=keys, why="damaged or lost")

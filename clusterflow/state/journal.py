@@ -9,6 +9,7 @@ driver cuts off (and keeps as ``journal.torn-<n>``). Times are information: noth
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ from clusterflow.state import journal_lines
 from clusterflow.state.disk import disk, fsync_folder, make_folder, storage_error, write_all, write_durably
 from clusterflow.state.journal_lines import START, Event, Scan, event_of, scan, seal
 
-__all__ = ["Event", "Journal", "decisions_digest", "read_events", "scan_journal"]
+__all__ = ["Event", "Journal", "decisions_digest", "no_search_for_cycles", "read_events", "scan_journal"]
 
 
 def read_events(path: str | Path) -> list[Event]:
@@ -36,7 +37,7 @@ def read_events(path: str | Path) -> list[Event]:
     StateError
         There is no journal, or it cannot be read.
     """
-    found = scan(_read(Path(path)), Path(path))
+    found = scan_journal(path)
     if found.error is not None:
         raise found.error
     return found.events
@@ -52,7 +53,22 @@ def scan_journal(path: str | Path) -> Scan:
     StateError
         There is no journal, or it cannot be read.
     """
-    return scan(_read(Path(path)), Path(path))
+    raw = _read(Path(path))
+    with no_search_for_cycles():
+        return scan(raw, Path(path))
+
+
+@contextlib.contextmanager
+def no_search_for_cycles() -> Iterator[None]:
+    """Inside the context Python's collector rests: events hold no cycles, and looking for some among hundreds of
+    thousands takes a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def decisions_digest(events: Iterable[Event]) -> str:
@@ -67,22 +83,24 @@ class Journal:
     """The driver's end of the journal. Use `Journal.open`; one at a time, under a `Lease`."""
 
     def __init__(
-        self, path: Path, descriptor: int, epoch: int, events: list[Event], size: int, guard: Callable[[], None] | None
+        self, path: Path, descriptor: int, epoch: int, last: Event | None, size: int, guard: Callable[[], None] | None
     ) -> None:
         self.path, self.epoch = path, epoch
-        self.events = events
-        """Everything in the journal, in order; grows with each append."""
+        self.last = last
+        """The last event of all."""
         self._descriptor, self._size, self._guard = descriptor, size, guard
         self._lock = threading.RLock()
         self._waiting: list[tuple[Event, bytes]] | None = None  # inside `batch`
         self._broken = ""
 
     @classmethod
-    def open(cls, path: str | Path, epoch: int, *, guard: Callable[[], None] | None = None) -> Self:
+    def open(
+        cls, path: str | Path, epoch: int, *, guard: Callable[[], None] | None = None, known: Scan | None = None
+    ) -> Self:
         """Opens a journal for appending, or starts one; cuts a torn last line off.
 
         ``epoch`` is that of the owner's lease; ``guard`` (`Lease.check`) is called before every write and raises if the
-        campaign has been taken over.
+        campaign has been taken over. ``known``: what `scan_journal` has found, so that it need not be read again.
 
         Raises
         ------
@@ -97,30 +115,30 @@ class Journal:
         try:
             make_folder(path.parent)
             new = not path.exists()
-            raw = b"" if new else path.read_bytes()
-            found = scan(raw, path)
+            size = 0 if new else path.stat().st_size
+            found = known if known is not None and known.size == size else scan(b"" if new else path.read_bytes(), path)
             if found.error is not None:
                 raise found.error
-            events, good = found.events, found.good
-            if good < len(raw):
-                _keep_torn(path, raw[good:])
+            last, good = (found.events[-1] if found.events else None), found.good
+            if torn := good < found.size:
+                _keep_torn(path, path.read_bytes()[good:])
             descriptor = disk().append_to(path)
         except OSError as error:
             raise storage_error(error, path, "opened") from error
         try:
-            if good < len(raw):
+            if torn:
                 disk().truncate(descriptor, good)
                 disk().sync(descriptor)
             if new:
                 fsync_folder(path.parent)
-            if events and events[-1].epoch > epoch:
+            if last is not None and last.epoch > epoch:
                 raise JournalError(
-                    f"The journal was last written in epoch {events[-1].epoch}, this driver holds epoch {epoch}.",
+                    f"The journal was last written in epoch {last.epoch}, this driver holds epoch {epoch}.",
                     where=str(path),
                     todo="Another driver has taken the campaign over; if none runs, run the same command again.",
                 )
-            journal = cls(path, descriptor, epoch, events, good, guard)
-            if not events or found.version < journal_lines.FORMAT:
+            journal = cls(path, descriptor, epoch, last, good, guard)
+            if last is None or found.version < journal_lines.FORMAT:
                 journal.append("journal", format=journal_lines.FORMAT)
         except OSError as error:
             os.close(descriptor)
@@ -143,7 +161,7 @@ class Journal:
         """
         with self._lock:
             self._require_whole()
-            last = self._waiting[-1][0] if self._waiting else self.events[-1] if self.events else None
+            last = self._waiting[-1][0] if self._waiting else self.last
             event, line = seal(
                 seq=last.seq + 1 if last else 0,
                 time=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -217,7 +235,7 @@ class Journal:
             self._broken = "the disk failed to confirm the last lines"
             raise storage_error(error, self.path, "written") from error
         self._size += len(data)
-        self.events.extend(event for event, _ in sealed)
+        self.last = sealed[-1][0]
 
     def _added_by_a_stale_driver(self, size: int) -> bool:
         """Whether all that was added meanwhile are whole lines of an older epoch: every reader leaves them out."""

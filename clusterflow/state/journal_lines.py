@@ -48,12 +48,13 @@ UPGRADES: Final[dict[int, Callable[[Event], Event]]] = {}
 @dataclass(frozen=True, slots=True)
 class Scan:
     """What is in the bytes of a journal: ``events`` up to the first damage, each as this version would have written
-    it; ``good``: bytes up to the end of the last of them; ``version``: the format of what stands at the end;
-    ``stale``: lines that are left out because their driver no longer owned the campaign; ``error``: the damage, None
-    if there is none (a torn last line is none)."""
+    it; ``good``: bytes up to the end of the last of them, of ``size`` in all; ``version``: the format of what stands at
+    the end; ``stale``: lines that are left out because their driver no longer owned the campaign; ``error``: the
+    damage, None if there is none (a torn last line is none)."""
 
     events: list[Event]
     good: int
+    size: int
     version: int
     stale: int = 0
     error: JournalError | None = None
@@ -73,10 +74,15 @@ def seal(**fields: Any) -> tuple[Event, bytes]:
     return Event(**json.loads(text), checksum=checksum), line
 
 
+_HEAD: Final = b'{"checksum":"'
+_REST: Final = len(_HEAD) + 64
+"""Where the rest of a line begins."""
+
+
 def _line(text: str) -> tuple[bytes, str]:
     """The line, and its checksum, of the canonical JSON of all other fields ("checksum" sorts before them)."""
     checksum = hashlib.sha256(text.encode()).hexdigest()
-    return f'{{"checksum":"{checksum}",{text[1:]}\n'.encode(), checksum
+    return _HEAD + f'{checksum}",{text[1:]}\n'.encode(), checksum
 
 
 def scan(raw: bytes, path: Path) -> Scan:
@@ -96,7 +102,8 @@ def scan(raw: bytes, path: Path) -> Scan:
             _refuse_newer(_stated_format(line), path)
         event = event_of(line)
         if event is None:
-            return Scan(events, good, version, stale, _damaged(path, number, "it does not match its checksum"))
+            why = "it does not match its checksum"
+            return Scan(events, good, len(raw), version, stale, _damaged(path, number, why))
         last = events[-1].epoch if events else 0
         if event.epoch < last:
             stale += 1
@@ -106,28 +113,28 @@ def scan(raw: bytes, path: Path) -> Scan:
                 del events[event.seq :]
             if event.seq != len(events) or event.prev != (events[-1].checksum if events else START):
                 why = f"it has number {event.seq} or does not follow from the line before"
-                return Scan(events, good, version, stale, _damaged(path, number, why))
+                return Scan(events, good, len(raw), version, stale, _damaged(path, number, why))
             if number == 0 and event.kind != "journal":
-                return Scan(
-                    events, good, version, stale, _damaged(path, number, "it is not the beginning of a journal")
-                )
+                why = "it is not the beginning of a journal"
+                return Scan(events, good, len(raw), version, stale, _damaged(path, number, why))
             if event.kind == "journal":
                 version = int(event.data["format"])
                 _refuse_newer(version, path)
             events.append(_upgraded(event, version))
         good += len(line) + 1
-    return Scan(events, good, version, stale)
+    return Scan(events, good, len(raw), version, stale)
 
 
 def event_of(line: bytes) -> Event | None:
     """The event of a line without its newline; None if it is not one, or does not match its own checksum."""
+    rest = line[_REST:]
+    if not line.startswith(_HEAD) or not rest.startswith(b'",'):
+        return None
+    if hashlib.sha256(b"{" + rest[2:]).hexdigest().encode() != line[len(_HEAD) : _REST]:
+        return None
     try:
-        fields = json.loads(line)
-        event = Event(**fields)
-        del fields["checksum"]
-        if event.kind == "journal" and not isinstance(event.data["format"], int):
-            return None
-        return event if _line(canonical_json(fields))[0] == line + b"\n" else None
+        event = Event(**json.loads(line))
+        return None if event.kind == "journal" and not isinstance(event.data["format"], int) else event
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

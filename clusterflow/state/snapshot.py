@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Any, Literal
 
-from clusterflow.state.journal import Event
+from clusterflow.state.journal import Event, no_search_for_cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Snapshot:
 
     def apply(self, event: Event) -> None:
         """Folds one more event in."""
-        data = event.data
+        data = _shared(event.data)
         self.last = event
         if event.kind == "sent":
-            before, lane = self.sent.get(data["key"]), intern(str(data.get("lane", "")))
+            before, lane = self.sent.get(data["key"]), str(data.get("lane", ""))
             first = before.first if before else event.seq
-            self.sent[data["key"]] = Dispatch(first, event.seq, event.time, intern(data["task"]), lane)
+            self.sent[data["key"]] = Dispatch(first, event.seq, event.time, data["task"], lane)
         elif event.kind == "done":
             if data["task"] == "label" and self.opened:
                 self.label_level = str(self.opened[-1].data["level_of_theory"])
@@ -112,9 +112,20 @@ class Snapshot:
         return (ended + self.lost_core_seconds) / 3600.0
 
 
+def _shared(value: Any) -> Any:
+    """JSON data in which equal strings are one: keys of labels and names of fields occur again and again, and each
+    line of a journal brings its own."""
+    if isinstance(value, str):
+        return intern(value)
+    if isinstance(value, dict):
+        return {intern(k): _shared(v) for k, v in value.items()}
+    return [_shared(v) for v in value] if isinstance(value, list) else value
+
+
 def fold(events: Iterable[Event]) -> Snapshot:
     """The snapshot after these events."""
     snapshot = Snapshot()
-    for event in events:
-        snapshot.apply(event)
+    with no_search_for_cycles():
+        for event in events:
+            snapshot.apply(event)
     return snapshot

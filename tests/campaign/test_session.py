@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from ase.io import read
 
+from clusterflow.campaign import session as sessions
 from clusterflow.campaign.session import open_session
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.frames import content_hash
 from clusterflow.errors import ConfigError, JournalError, LeaseError, LevelOfTheoryError, StateError
+from clusterflow.state import journal as journals
+from clusterflow.state.journal import read_events
+from clusterflow.state.lease import Lease
 
 MOF5 = Path(__file__).parents[2] / "configs" / "structures" / "MOF-5_primitive.extxyz"
 
@@ -126,3 +130,56 @@ def test_the_loop_may_change_only_before_the_first_split(tmp_path: Path) -> None
     ):
         pass
     assert "labels_folder" in said.value.todo
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of all journals that are read from here on."""
+    sizes, scan = [], journals.scan
+
+    def counted(raw: bytes, path: Path) -> Any:
+        sizes.append(len(raw))
+        return scan(raw, path)
+
+    monkeypatch.setattr(journals, "scan", counted)
+    return sizes
+
+
+def test_a_campaign_is_opened_with_one_reading_of_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = campaign(tmp_path / "run")
+    for _ in range(2):
+        with open_session(config, {}):
+            pass
+    sizes = count_readings(monkeypatch)
+    with open_session(config, {}) as session:
+        assert len(session.snapshot.opened) == 3
+    assert len(sizes) == 1
+    assert [e.epoch for e in read_events(tmp_path / "run" / "journal.jsonl")] == [1, 1, 2, 3]
+
+
+def test_what_another_driver_wrote_before_the_lease_was_free_is_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the journal and the lease another driver comes, cuts a torn line, writes and goes."""
+    config, path = campaign(tmp_path / "run"), tmp_path / "run" / "journal.jsonl"
+    with open_session(config, {}):
+        pass
+    whole = path.stat().st_size
+    with open_session(config, {}) as other:
+        other.journal.append("decision", name="a", value={})
+    added = path.read_bytes()[whole:]
+    path.write_bytes(path.read_bytes()[:whole] + b"x" * len(added))  # torn, and as long as what will be written
+
+    class Late(Lease):
+        @classmethod
+        def acquire(cls, folder: str | Path, **how: Any) -> Lease:  # type: ignore[override]
+            monkeypatch.setattr(sessions, "Lease", Lease)
+            with open_session(config, {}) as other:
+                other.journal.append("decision", name="b", value={})
+            return Lease.acquire(folder, **how)
+
+    monkeypatch.setattr(sessions, "Lease", Late)
+    with open_session(config, {}) as session:
+        assert list(session.snapshot.decisions) == ["b"]
+        assert [e.epoch for e in session.snapshot.opened] == [1, 3, 4]
+    assert [e.kind for e in read_events(path)] == ["journal", "opened", "opened", "decision", "opened"]
+    assert path.stat().st_size > whole + len(added)
