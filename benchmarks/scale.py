@@ -38,7 +38,7 @@ from clusterflow.testing.sleeping_engine import SleepingEngine, warm_up
 from clusterflow.testing.toy_campaign import TOY_INPUTS
 
 WORKERS = {"md": 8, "label": 8, "train": 1, "local": 1}
-KINDS = ("start", "label", "train", "novelty", "evaluate", "explore", "acquire", "export")
+KINDS = ("start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "export")
 
 
 class Nothing:

@@ -56,7 +56,7 @@ class InOrder:
 
 
 def all_times() -> dict[str, Any]:
-    kinds = ("start", "label", "train", "novelty", "evaluate", "explore", "acquire", "export")
+    kinds = ("start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "export")
     return {kind: InOrder(kind) for kind in kinds}
 
 
