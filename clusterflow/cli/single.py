@@ -267,7 +267,12 @@ def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, con
     from clusterflow.evaluate.metrics import compare
     from clusterflow.train.learners import load_potential
 
-    potential = load_potential(model)
+    if not model.is_dir():
+        raise InputError(
+            f"There is no model folder '{model}'.",
+            where=str(model.absolute()),
+            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
+        )
     frames = read_frames(dataset)
     if split not in ("all", "train", "validation", "test"):
         raise InputError(f"There is no split '{split}'.", todo="Choose all, train, validation or test.")
@@ -281,7 +286,7 @@ def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, con
             where=str(dataset),
             todo="Label them first with `clusterflow label`; `evaluate` compares with reference energies and forces.",
         )
-    metrics = compare(frames, potential.predict(frames))
+    metrics = compare(frames, load_potential(model).predict(frames))
     if as_json:
         json.dump(metrics.to_json(), sys.stdout, indent=1)
         sys.stdout.write("\n")
