@@ -314,6 +314,10 @@ class ReportData:
     arms: tuple[ArmCurve, ...] = ()
     """The campaign's own arm and its control arms; empty without controls."""
 
+    def tested(self) -> list[ModelResult]:
+        """The models that have met the test set, first iteration first."""
+        return sorted((m for m in self.models if m.metrics is not None), key=lambda m: m.iteration)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `report_data_from_json` is the inverse."""
         return dataclasses.asdict(self)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from clusterflow.errors import StateError
 from clusterflow.evaluate.report.data import ReportData
+from clusterflow.evaluate.report.header import header
 from clusterflow.evaluate.report.markup import text
-from clusterflow.evaluate.report.sections import all_sections, header
+from clusterflow.evaluate.report.sections import all_sections
 
 # The browser itself refuses to load anything: what is inlined runs, nothing else does.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'"
