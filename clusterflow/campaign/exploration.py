@@ -162,6 +162,7 @@ class Exploration:
                 pool=self._config.explore.pool,
                 splits=len(self._versions.all),
                 labels_left=labels_left,
+                failed=self._payloads.failed(self._desk.snapshot.outcomes, self._pool.asked),
             )
         )
         return True
@@ -184,6 +185,7 @@ class Exploration:
                 pool=acquired.pool,
                 held_out=self._pool.held_out.labels,
                 certified=certified,
+                failed=acquired.failed,
             )
             acquired.task = self._desk.ask("acquire", "local", payload)
         self._acquired.append(acquired)

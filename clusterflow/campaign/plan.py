@@ -364,6 +364,8 @@ class _Walk:
         limits: dict[str, Any] = {"fragments": budget, "pool": self.config.explore.pool}
         if isinstance(self.config.extract, Certified) and self.label_limit is not None:
             limits["labels_left"] = self.label_limit - self.bought()
+        if failed := self.payloads.failed(self.snapshot.outcomes, self.labels):
+            limits["failed"] = list(failed)  # as it is now: one that succeeds later does not repeat this choice
         told = self.decided(f"budget/{iteration}", limits)
         self.pools.append((iteration, sane, str(told["pool"])))
         more: dict[str, Any] = {}
@@ -382,6 +384,7 @@ class _Walk:
             pool=told["pool"],
             held_out=self.held_out.labels,
             certified=more,
+            failed=told.get("failed", ()),
         )
         key = self.ask("acquire", "local", payload)
         summary = self.required(key, f"Selecting fragments in iteration {iteration}")

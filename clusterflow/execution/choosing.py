@@ -120,7 +120,7 @@ class Choosing:
 
     def _coverage(self, explored: Explored, batch: int) -> CoverageSelector:
         payload = self.payload
-        known = self.place.annotated([k for k in payload["known"] if k not in payload["held_out"]])
+        known = self.place.annotated(learned_from(payload))
         cost, electrons = cost_model(payload["known"], self.place), _Electrons.of(known)
         return CoverageSelector(
             features=explored.features,
@@ -132,6 +132,13 @@ class Choosing:
             budget_seconds=_part(self.settings.core_seconds, batch, int(payload["budget"])),
             floor=explored.floor,
         )
+
+
+def learned_from(payload: Mapping[str, Any]) -> list[str]:
+    """Labels that a potential learns from, now or once they are there: a fragment whose label failed teaches nothing,
+    and what is like it is as little known as before."""
+    without = {*payload["held_out"], *payload.get("failed", ())}
+    return [k for k in payload["known"] if k not in without]
 
 
 def _part(seconds: float | None, batch: int, budget: int) -> float | None:

@@ -251,7 +251,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         for name in sorted({str(a.info[keys.SYSTEM]) for a in frames}):
             along.of(place.system(name))  # walks start here: its bonds hold until they break
     rule = (
-        certified_rule(settings, payload["labelled"], payload["known"], potential, place, along)
+        certified_rule(settings, payload["labelled"], payload.get("failed", ()), potential, place, along)
         if certifying
         else plain
     )

@@ -267,6 +267,23 @@ def test_a_larger_fragment_goes_where_the_one_goes_that_it_confirms() -> None:
     assert {held[small] for _, small in pairs} == {"train", "validation"}
 
 
+@pytest.mark.parametrize("changes", [{"extract": {"kind": "certified"}}, {"select": {"ranking": "coverage"}}, {}])
+def test_a_selection_knows_which_labels_had_failed_when_it_was_decided(changes: dict[str, object]) -> None:
+    """And is not repeated when one of them succeeds later."""
+    snapshot, config = Snapshot(), campaign(**changes)
+    start = plan(config, TOY_INPUTS, snapshot).tasks[0]
+    snapshot.outcomes[start.key] = Outcome("done", "start", toy_result(start).summary)
+    late = plan(config, TOY_INPUTS, snapshot).tasks[-1].key
+    snapshot.outcomes[late] = Outcome("failed", "label", reason="too slow")
+    finish(config, snapshot)
+    frozen = snapshot.decisions["budget/1"].get("failed")
+    assert frozen == ([late] if changes else None)  # what does not depend on it does not know it
+    del snapshot.outcomes[late]  # what --retry-failed does
+    last, order = finish(config, snapshot)
+    assert last.finished
+    assert "acquire" not in order
+
+
 def test_more_walkers_and_longer_walks_count_from_the_next_iteration_on() -> None:
     snapshot = Snapshot()
     finish(campaign(), snapshot)

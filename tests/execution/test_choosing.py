@@ -19,6 +19,7 @@ from clusterflow.core import keys
 from clusterflow.core.data import Fragment, Label, Prediction, Site
 from clusterflow.core.frames import content_hash, fragment_to_atoms, write_frames
 from clusterflow.errors import ConfigError, InputError
+from clusterflow.execution import controls
 from clusterflow.execution.choosing import Choosing, Explored
 from clusterflow.execution.controls import control
 from clusterflow.execution.cutting import cut
@@ -119,6 +120,14 @@ class Positions:
         return np.sort(atoms.get_all_distances(), axis=1)[:, 1:4]
 
 
+class Elements:
+    """Features by which atoms of molecules of different size differ, and hardly any others."""
+
+    def features(self, atoms: Atoms) -> Any:
+        size = {3: 30.0, 5: -9.0, 6: 6.0}[len(atoms)]
+        return np.column_stack([np.full(len(atoms), size), 0.01 * atoms.positions[:, 0]])
+
+
 def labelled(place: Workplace, frames: list[Atoms]) -> list[str]:
     """Publishes frames as the fragments of a start, with labels that took a second per atom; returns their keys."""
     fragments = []
@@ -202,6 +211,33 @@ def test_a_control_arm_labels_nothing_of_the_test_set(place: Workplace) -> None:
         describe_fragments([fragment_to_atoms_of(thermal(3))], LEVEL, ["train"])[0]["structure"]
     ]
     assert any("copy of one of the test set" in why for why in told["refused"])
+
+
+@pytest.mark.parametrize("how", ["coverage", "farthest_point"])
+def test_a_fragment_whose_label_failed_is_not_known(place: Workplace, monkeypatch: Any, how: str) -> None:
+    """Water, the most novel, has only a failed label: with it among the known, methane would be chosen."""
+    *trained, failed = labelled(place, [*map(thermal, range(3)), thermal(6, "H2O")])
+    found = [*(thermal(k, "H2O") for k in range(20, 24)), thermal(24, "CH4")]
+    for atoms in found:
+        atoms.info[keys.SYSTEM] = "x"
+
+    def first(lost: list[str]) -> str:
+        payload = {"known": [*trained, failed], "failed": lost, "held_out": [], "budget": 1, "model": ""}
+        if how == "coverage":
+            features = [Elements().features(a) for a in found]
+            scores = [np.full(len(a), 5.0 if len(a) == 3 else 1.0) for a in found]
+            seen = Explored(found, scores, features, {})
+            settings = Select(fragments=1, ranking="coverage")
+            rng = np.random.default_rng(0)
+            sites = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Elements(), place, rng).sites(seen).sites
+        else:
+            monkeypatch.setattr(controls, "potential_of", lambda *_: Elements())
+            selector = controls._farthest(payload, place, found, WholeStructure(), None)
+            sites = selector.select(found, [np.zeros(len(a)) for a in found], budget=1, rng=np.random.default_rng(0))
+        return {content_hash(a): str(a.symbols) for a in found}[sites[0].frame_id]
+
+    assert first([failed]) == "OH2"
+    assert first([]) == "CH4"
 
 
 def fragment_to_atoms_of(atoms: Atoms) -> Atoms:
