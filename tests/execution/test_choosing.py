@@ -229,7 +229,8 @@ def test_a_fragment_whose_label_failed_is_not_known(place: Workplace, monkeypatc
             seen = Explored(found, scores, features, {})
             settings = Select(fragments=1, ranking="coverage")
             rng = np.random.default_rng(0)
-            sites = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Elements(), place, rng).sites(seen).sites
+            choosing = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Elements(), place, rng)
+            sites = choosing.sites(seen).sites
         else:
             monkeypatch.setattr(controls, "potential_of", lambda *_: Elements())
             selector = controls._farthest(payload, place, found, WholeStructure(), None)
