@@ -302,6 +302,30 @@ def test_nothing_new_ends_the_campaign() -> None:
     assert fold(driver.log).decisions["model/1"]["final"]
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"coverage": {"fragments": 0, "cheapest": 90.0, "limit": 20.0}},
+            "no fragment that `select.core_seconds` pays for: the cheapest label is predicted to take 90 core-seconds, "
+            "and 20 may be spent on it; raise `select.core_seconds` and begin a new campaign",
+        ),
+        (
+            {"refused": [f"atom {k} of frame ab: bond C1–O2 cannot be cut." for k in range(3)]},
+            "no fragment that can be labelled: of the first 3 sites that were refused, 3 were because bond C1–O2",
+        ),
+        ({"refused": ["atom 1 of frame ab: the same fragment is labelled already"]}, "not labelled already"),
+    ],
+)
+def test_the_reason_of_an_empty_selection_is_told(told: dict[str, Any], said: str) -> None:
+    def work(task: Task) -> Result:
+        summary = dict(toy_result(task).summary)
+        return {**summary, "fragments": [], **told} if task.kind == "acquire" else summary
+
+    plan, _ = drive(campaign(), work=work, check=True)
+    assert said in plan.finished
+
+
 def test_diverged_training_gets_one_gentler_try() -> None:
     seen: list[Task] = []
 

@@ -12,6 +12,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.campaign.inputs import gather_inputs
+from clusterflow.campaign.nothing_found import nothing
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.selection import Select
 from clusterflow.config.start import Dataset
@@ -22,7 +23,7 @@ from clusterflow.errors import ConfigError, InputError
 from clusterflow.execution import controls
 from clusterflow.execution.choosing import Choosing, Explored
 from clusterflow.execution.controls import control
-from clusterflow.execution.cutting import cut
+from clusterflow.execution.cutting import Purse, cut
 from clusterflow.execution.starting import start
 from clusterflow.execution.workplace import Workplace, describe_fragments
 from clusterflow.extract.rules import WholeStructure
@@ -320,3 +321,37 @@ def test_a_limit_in_seconds_is_kept_and_a_number_is_filled(place: Workplace) -> 
         chosen = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng).sites(found)
         assert chosen.budget == most
     assert chosen.told["coverage"]["core_seconds"] == pytest.approx(18.0, rel=1e-2)
+    assert "cheapest" not in chosen.told["coverage"]
+
+
+@pytest.mark.parametrize("share", [None, "weight"])
+def test_a_limit_below_the_cheapest_label_is_told_with_numbers(place: Workplace, share: Any) -> None:
+    known = labelled(place, [thermal(k) for k in range(900, 905)])
+    found = explored({"a": 3.0, "b": 4.0})
+    payload = {"budget": 8, "known": known, "held_out": [], "weights": {"a": 1.0, "b": 1.0}}
+    settings = Select(fragments=8, ranking="coverage", core_seconds="4 s", share=share)
+    rng = np.random.default_rng(0)
+    chosen = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng).sites(found)
+    assert chosen.sites == []
+    said = nothing(chosen.told, then="run again")
+    assert f"is predicted to take 6 core-seconds, and {2 if share else 4} may be spent on it" in said
+    assert said.endswith("raise `select.core_seconds` and run again")
+
+
+def test_spares_are_paid_from_the_same_purse() -> None:
+    """The first site, dear, is a duplicate; what takes its place may not cost more than is left."""
+    found = explored({"a": 1.0, "b": 1.0}, n=4)
+    sites = [Site(content_hash(a), 0) for a in found.frames]
+    seconds = dict(zip(sites, [8.0, 5.0, 5.0, 2.0, 3.0, 9.0, 1.0, 1.0], strict=True))
+    held_out = HeldOut(found.frames[:1])
+
+    def kept(purse: Purse | None, limits: dict[str, int] | None = None) -> list[int]:
+        chosen, _ = cut(found.frames, sites, WholeStructure(), BlocksAlong(), [], 4, held_out, limits, purse)
+        return [sites.index(f.sites[0]) for f in chosen]
+
+    assert kept(None) == [1, 2, 3, 4]
+    assert kept(Purse(seconds, 10.0)) == [1, 2]
+    assert kept(Purse(seconds, 9.0)) == [1, 3, 6, 7]
+    own = {"a": 7.0, "b": 2.0}  # what a leaves of its part, b may use
+    assert kept(Purse(seconds, 9.0, own), {"a": 2, "b": 2}) == [1, 3, 6, 7]
+    assert kept(Purse(seconds, 9.0, {"a": 5.0, "b": 4.0}), {"a": 2, "b": 2}) == [1, 4, 6]
