@@ -116,7 +116,7 @@ class _Cutting:
         self._taken = {unordered_hash(f.atoms) for f in known if f.certificate is not None}
 
     def can_pay(self, site: Site, system: str = "") -> bool:
-        """Whether the label of a site is within what is left: of the ``system``'s own part if it has one, else of all."""
+        """Whether the label of a site is within what is left of the ``system``'s own part, or of all without one."""
         if self._purse is None:
             return True
         limit, spent = self._purse.total, sum(self._spent_of.values())
