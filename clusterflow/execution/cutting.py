@@ -37,7 +37,9 @@ def walked(walkers: Sequence[str], pool: str, place: Workplace) -> list[Atoms]:
     frames: list[Atoms] = []
     for key in walkers:
         walked = read_optional_frames(place.result("explore", key) / "trajectory.extxyz")
-        frames += walked if pool == "all" else walked[-1:]
+        for atoms in walked if pool == "all" else walked[-1:]:
+            atoms.info[keys.WALK] = key
+            frames.append(atoms)
     return list({content_hash(a): a for a in frames}.values())
 
 
@@ -53,7 +55,8 @@ def annotated(
         real = fragment.parent[fragment.core & (fragment.parent >= 0)]
         selected[first[fragment.sites[0].frame_id] + real] = 1
         parent, score = by_id[fragment.sites[0].frame_id]
-        about = {keys.SYSTEM: parent.info[keys.SYSTEM], keys.FRAME: fragment.sites[0].frame_id}
+        about = {k: parent.info[k] for k in (keys.SYSTEM, keys.WALK) if k in parent.info}
+        about[keys.FRAME] = fragment.sites[0].frame_id
         atoms = fragment_to_atoms(fragment, **info, **about)
         novelty = np.where(fragment.parent >= 0, np.append(score, np.nan)[fragment.parent], np.nan)
         atoms.set_array(keys.NOVELTY, np.where(np.isfinite(novelty), novelty, 0.0))

@@ -68,8 +68,8 @@ class CoverageSelector:
     batch
         At most so many groups are chosen together; further ones that `select` returns are spares.
     budget_seconds
-        Most that the batch may cost together, in predicted core-seconds; None: ``batch`` times the median over the groups
-        looked at.
+        Most that the batch may cost together, in predicted core-seconds; None: ``batch`` times the median over the
+        groups looked at.
     floor
         Element number → score up to which an atom is known; 0 for elements that are not named. A score above it,
         calibrated or not, is what there is to cover.

@@ -70,8 +70,8 @@ class HeldOut:
         """Why a structure may not be trained on, "" if it may.
 
         It may not if it is one of the test set, whatever its orientation, handedness, order of atoms, core and periodic
-        cell (distances to 0.01 Å), or if both were cut from one frame and an atom of the core of one is among the atoms of
-        the other: a larger fragment that confirms one, say.
+        cell (distances to 0.01 Å), or if both were cut from one frame and an atom of the core of one is among the atoms
+        of the other: a larger fragment that confirms one, say.
         """
         if content_hash(atoms) in self._exact:
             return "it is in the test set"

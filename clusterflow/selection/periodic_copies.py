@@ -84,4 +84,4 @@ def surroundings(atoms: Atoms) -> Surroundings:
         near = place < NEAREST
         found[i[near], kind[near], place[near]] = d[near]
     edge = float((atoms.get_volume() / max(len(atoms), 1)) ** (1.0 / 3.0)) if atoms.pbc.all() else 0.0
-    return Surroundings(numbers, found.reshape(len(atoms), -1), edge, int(atoms.pbc.sum()))
+    return Surroundings(numbers, found.reshape(len(atoms), len(elements) * NEAREST), edge, int(atoms.pbc.sum()))

@@ -72,7 +72,10 @@ def _table(c: CalibrationView) -> str:
     )
     if c.elements and all(r.coverage is None for r in c.elements):
         needed = round(c.confidence / (1.0 - c.confidence))
-        body += paragraph(f"No bounds: calibrated on {c.structures} structures, and it takes {needed}.", "note")
+        body += paragraph(
+            f"No bounds: calibrated on {c.structures} independent structures (those of one walk count as one), and it takes {needed}.",
+            "note",
+        )
     return body
 
 
