@@ -59,7 +59,7 @@ def rank_correlation(
 ) -> Correlation | None:
     """Correlation of ``novelty`` (n,) with ``force_error`` (n,) in eV/Å; None for fewer than three atoms.
 
-    ``groups`` (n,) is the frame of each atom, or the walk: atoms of one are not independent, so the bootstrap draws whole
+    ``groups`` (n,) is the frame or walk of each atom: atoms of one are not independent, so the bootstrap draws whole
     groups where there are at least three, and single atoms otherwise (then the interval is too narrow). Atoms whose
     error is NaN (no label) are left out.
 

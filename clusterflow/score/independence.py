@@ -1,4 +1,4 @@
-"""Which labelled structures tell something of their own: those of one walk, or cut from one frame, go wrong together."""
+"""Which labelled structures tell something of their own: those of one walk or one frame go wrong together."""
 
 from __future__ import annotations
 
