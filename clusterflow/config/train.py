@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Duration, Force, Length
 from clusterflow.config.section import Section
 from clusterflow.config.systems import FilePath
@@ -107,7 +108,9 @@ class NequIP(Section):
     @model_validator(mode="after")
     def _noise(self) -> NequIP:
         if self.noise_weights and not self.label_noise:
-            raise ValueError("noise_weights needs label_noise: measure it with `clusterflow label --noise`")
+            raise PlacedError(
+                "noise_weights needs label_noise: measure it with `clusterflow label --noise`", "noise_weights"
+            )
         return self
 
     def build_model(self) -> Any:
