@@ -29,7 +29,8 @@ def _mantle(value: Any) -> str | int | float:
         return value
     raise ValueError(
         f"{shown(value)} is no mantle; allowed: none, neighbours (first-neighbour blocks), linkers (the same, linkers "
-        "with the groups at both ends), anchors (only the groups that bind the block), '2 shells', or a radius such as '4 Å'"
+        "with the groups at both ends), anchors (only the groups that bind the block), '2 shells', or a radius such as "
+        "'4 Å'"
     )
 
 
