@@ -90,8 +90,8 @@ def _said_of_charges(system: str, charges: Sequence[int], *, azolates: bool) -> 
     if azolates and min(charges) >= 0:
         return (
             f"note: fragments of {system} are cations on purpose: wherever the second metal of an azolate is left out, "
-            "its N gets a hydrogen, since in the bulk it binds two metals alike; forces stay near the parent's, energies "
-            "do not (train.energy_weight; docs/concepts/fragments.md, What happens at a cut)"
+            "its N gets a hydrogen, since in the bulk it binds two metals alike; forces stay near the parent's, "
+            "energies do not (train.energy_weight; docs/concepts/fragments.md, What happens at a cut)"
         )
     return (
         f"note: fragments of {system} are ions, by the usual oxidation states and what the cuts leave; if the material "
