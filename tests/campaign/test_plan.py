@@ -15,20 +15,7 @@ from clusterflow.config.section import to_json
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
-
-
-def campaign(**changes: object) -> Campaign:
-    data: dict[str, object] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-        "start": {"fragments": 8, "test_fragments": 4},
-        "explore": {"walkers": 3},
-        "select": {"fragments": 5},
-        "stop": {"iterations": 2},
-        **changes,
-    }
-    return Campaign.model_validate(data)
+from clusterflow.testing.toy_campaign import toy_config as campaign
 
 
 def finish(config: Campaign, snapshot: Snapshot, *, steps: int = 100) -> tuple[Plan, list[str]]:
