@@ -149,6 +149,7 @@ def test_run_folder_in_readme_is_the_real_one() -> None:
         "inputs",
         "journal",
         "events",
+        "computed",
         "labels",
         "tasks",
         "work",

@@ -120,7 +120,11 @@ class _Arm:
         limit = campaign.config.label_limits[1]
         if limit is not None:
             budget = max(0, min(budget, limit - self._bought))
-        budget = int(self._decided("budget", {"fragments": budget})["fragments"])
+        ended = campaign.snapshot.outcomes
+        failed = [k for k in self._asked if (o := ended.get(k)) is not None and o.status == "failed"]
+        by_features = self.name == "farthest_point" and failed  # to the others it is one more that is not taken again
+        told = self._decided("budget", {"fragments": budget, **({"failed": failed} if by_features else {})})
+        budget = int(told["fragments"])
         if not budget:
             raise _Ended("its share of the label budget is spent")
         payload = campaign.payloads.control(
@@ -132,6 +136,7 @@ class _Arm:
             held_out=campaign.held_out.labels,
             budget=budget,
             pool=pool,
+            failed=told.get("failed", ()),
         )
         source = campaign.ask("control", "local", payload)
         told = self._required(source, f"Choosing in iteration {self.iteration}")

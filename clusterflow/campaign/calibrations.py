@@ -85,7 +85,6 @@ def calibration_text(told: Mapping[str, Any]) -> str:
     covered = told.get("coverage")
     if covered is None:
         needed = structures_needed(told["confidence"])
-        return (
-            f"calibrated on {told['structures']} structures; bounds of {told['confidence']:.0%} take {needed}{alarms}"
-        )
+        had = f"{told['structures']} independent structures"
+        return f"calibrated on {had}; bounds of {told['confidence']:.0%} take {needed}{alarms}"
     return f"{told['confidence']:.0%} bounds hold for {covered:.0%} of the atoms of the {where}{alarms}"

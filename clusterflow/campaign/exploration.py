@@ -71,6 +71,12 @@ class Exploration:
             record.excess_novelty = None if None in found else max(x for x in found if x is not None)
         return record
 
+    @property
+    def last_summary(self) -> Mapping[str, Any]:
+        """What the last selection that has ended has told; nothing if none has."""
+        ended = [o for a in self._acquired[::-1] if (o := self._desk.outcome(a.task)) is not None]
+        return ended[0].summary if ended else {}
+
     def in_vain(self, version: int) -> int:
         """How many walks in a row were searched with this version without a new fragment."""
         return self._tally.get(version, [0, 0, 0])[2]
@@ -162,6 +168,7 @@ class Exploration:
                 pool=self._config.explore.pool,
                 splits=len(self._versions.all),
                 labels_left=labels_left,
+                failed=self._payloads.failed(self._desk.snapshot.outcomes, self._pool.asked),
             )
         )
         return True
@@ -184,6 +191,7 @@ class Exploration:
                 pool=acquired.pool,
                 held_out=self._pool.held_out.labels,
                 certified=certified,
+                failed=acquired.failed,
             )
             acquired.task = self._desk.ask("acquire", "local", payload)
         self._acquired.append(acquired)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,8 @@ Row = tuple[str, int, str, int, str, str, int, int, int, str]
 class Forecast:
     """``fragments``: (system, atoms, kind of block, how many in the cell, core, fragment, atoms, charge, unpaired
     electrons, seconds per label). ``labels_confirming``: larger fragments that confirm certified ones.
-    ``label_core_seconds`` is None where no cost model exists for the level."""
+    ``label_core_seconds`` is None where no cost model exists for the level. ``charges``: a sentence for each system
+    whose fragments are not neutral, which says why."""
 
     level_of_theory: str
     fragments: tuple[Row, ...]
@@ -36,6 +38,7 @@ class Forecast:
     walkers: int
     md_steps: int
     label_core_seconds: float | None
+    charges: tuple[str, ...] = ()
 
 
 def forecast(config: Campaign) -> Forecast:
@@ -45,11 +48,13 @@ def forecast(config: Campaign) -> Forecast:
     inputs, structures = gather_inputs(config)
     rows: list[Row] = []
     seconds: list[float] = []
+    charges: list[str] = []
     for name, atoms in structures.items():
-        for row, cost in _examples(config, name, atoms):
-            rows.append(row)
-            if cost is not None:
-                seconds.append(cost)
+        found, azolates = _examples(config, name, atoms)
+        rows += [row for row, _ in found]
+        seconds += [cost for _, cost in found if cost is not None]
+        if said := _said_of_charges(name, [row[7] for row, _ in found], azolates=azolates):
+            charges.append(said)
     start = config.start
     n_start = start.fragments + start.test_fragments if isinstance(start, Perturbed) else 0
     n_test = start.test_fragments if isinstance(start, Perturbed) else 0
@@ -74,6 +79,24 @@ def forecast(config: Campaign) -> Forecast:
         walkers=walkers,
         md_steps=walkers * steps,
         label_core_seconds=sum(seconds) / len(seconds) * total if seconds else None,
+        charges=tuple(charges),
+    )
+
+
+def _said_of_charges(system: str, charges: Sequence[int], *, azolates: bool) -> str:
+    """Why fragments of a system are ions; "" if none is."""
+    if not any(charges):
+        return ""
+    if azolates and min(charges) >= 0:
+        return (
+            f"note: fragments of {system} are cations on purpose: wherever the second metal of an azolate is left out, "
+            "its N gets a hydrogen, since in the bulk it binds two metals alike; forces stay near the parent's, "
+            "energies do not (train.energy_weight; docs/concepts/fragments.md, What happens at a cut)"
+        )
+    return (
+        f"note: fragments of {system} are ions, by the usual oxidation states and what the cuts leave; if the material "
+        "has no ions that explain it, an oxidation state is not the usual one (docs/concepts/fragments.md, Charge and "
+        "spin)"
     )
 
 
@@ -87,17 +110,18 @@ def _confirming(config: Campaign) -> int:
     return done
 
 
-def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, float | None]]:
-    """One fragment per kind of block of this structure."""
+def _examples(config: Campaign, name: str, atoms: Atoms) -> tuple[list[tuple[Row, float | None]], bool]:
+    """One fragment per kind of block of this structure; whether azolates are cut, which makes cations of them."""
     from clusterflow.physics.building_blocks import find_blocks
 
-    rule = config.extract.build()
+    rule, azolates = config.extract.build(), False
     if isinstance(config.extract, Whole):
         groups = {("whole", formula(atoms)): [0]}
     elif isinstance(config.extract, Sphere):
         groups = {("sphere", e): np.flatnonzero(atoms.symbols == e).tolist() for e in sorted(set(atoms.symbols))}
     else:
         blocks = getattr(rule, "blocks_of", find_blocks)(atoms)
+        azolates = any("neutralise" in (cut.first, cut.second) for cut in blocks.cut_rules)
         groups = {}
         for block, label in enumerate(zip(blocks.kinds, blocks.formulas, strict=True)):
             groups.setdefault(label, []).append(int(blocks.members(block)[0]))
@@ -118,7 +142,7 @@ def _examples(config: Campaign, name: str, atoms: Atoms) -> list[tuple[Row, floa
             "·" if cost is None else f"{cost:.0f}" if cost >= 1 else "<1",
         )
         out.append((row, cost))
-    return out
+    return out, azolates
 
 
 def _label_seconds(config: Campaign, fragment: Atoms) -> float | None:

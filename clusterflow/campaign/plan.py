@@ -18,6 +18,7 @@ from typing import Any
 from clusterflow.campaign.arms import follow_arms, is_of_arm
 from clusterflow.campaign.convergence import IterationRecord, noise_of, stop_reason
 from clusterflow.campaign.held_out import DECISION, TestSet
+from clusterflow.campaign.nothing_found import nothing
 from clusterflow.campaign.ramp import judge, temperature_after
 from clusterflow.campaign.split import shares, split_validation
 from clusterflow.campaign.tasks import (
@@ -364,6 +365,8 @@ class _Walk:
         limits: dict[str, Any] = {"fragments": budget, "pool": self.config.explore.pool}
         if isinstance(self.config.extract, Certified) and self.label_limit is not None:
             limits["labels_left"] = self.label_limit - self.bought()
+        if failed := self.payloads.failed(self.snapshot.outcomes, self.labels):
+            limits["failed"] = list(failed)  # as it is now: one that succeeds later does not repeat this choice
         told = self.decided(f"budget/{iteration}", limits)
         self.pools.append((iteration, sane, str(told["pool"])))
         more: dict[str, Any] = {}
@@ -382,6 +385,7 @@ class _Walk:
             pool=told["pool"],
             held_out=self.held_out.labels,
             certified=more,
+            failed=told.get("failed", ()),
         )
         key = self.ask("acquire", "local", payload)
         summary = self.required(key, f"Selecting fragments in iteration {iteration}")
@@ -394,9 +398,7 @@ class _Walk:
     def nothing_found(self, iteration: int) -> str:
         """Why a selection was empty."""
         summary = self.result(self.out.records[-1].acquired).summary
-        if summary.get("below_threshold"):
-            return f"iteration {iteration} found no atom on which the committee disagrees by more than its threshold"
-        return f"iteration {iteration} found no fragment that is not labelled already"
+        return f"iteration {iteration} found {nothing(summary, then='run again')}"
 
     def walks(self, iteration: int, model: str) -> list[dict[str, Any]]:
         """One payload per walker: its system, temperature, pressure, length and seed."""

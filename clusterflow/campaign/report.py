@@ -15,7 +15,7 @@ from clusterflow.campaign.arm_curves import arm_curves
 from clusterflow.campaign.arms import is_of_arm
 from clusterflow.campaign.calibrations import calibration_rows
 from clusterflow.campaign.lag import model_lag
-from clusterflow.campaign.report_structures import explored, tested
+from clusterflow.campaign.report_structures import asking_iterations, explored, tested
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.timeline import running_periods, strips
 from clusterflow.config.score import Score
@@ -327,7 +327,7 @@ def _walkers(snapshot: Snapshot) -> list[WalkerRow]:
 
 
 def _fragments(folder: CampaignFolder, snapshot: Snapshot, unit: str) -> list[StructureView]:
-    views = []
+    views, asked_in = [], asking_iterations(snapshot)
     for key, outcome in snapshot.outcomes.items():
         if outcome.kind not in ("start", "acquire") or outcome.status != "done":
             continue
@@ -338,6 +338,7 @@ def _fragments(folder: CampaignFolder, snapshot: Snapshot, unit: str) -> list[St
                 structure_view(
                     atoms,
                     status={None: "in work", "done": "labelled", "failed": "failed"}[label.status if label else None],
+                    iteration=asked_in.get(told["label_key"]),
                     label_seconds=label.wall_time if label and label.status == "done" else None,
                     unit=unit,
                 )

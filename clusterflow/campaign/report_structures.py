@@ -18,11 +18,29 @@ from clusterflow.evaluate.report.structure_views import FORCE_ERROR, around, nov
 from clusterflow.state.fragments import annotated_fragments
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.snapshot import Snapshot
 
 MAX_TESTED = 24
 MAX_EXPLORED = 8
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+def asking_iterations(snapshot: Snapshot) -> dict[str, int]:
+    """Label key → the iteration that asked for it, 0 for the start; in the streaming loop the one that follows on the
+    version it was chosen with."""
+    found: dict[str, int] = {}
+    for outcome in snapshot.outcomes.values():
+        if outcome.kind == "start" and outcome.status == "done":
+            found |= dict.fromkeys((str(f["label_key"]) for f in outcome.summary["fragments"]), 0)
+    for name, value in snapshot.decisions.items():
+        if name.startswith("selected/"):
+            for key in value["fragments"]:
+                found.setdefault(str(key), int(name.split("/")[1]))
+        elif name.startswith("acquire/") and (chosen := snapshot.outcomes.get(str(value["task"]))) is not None:
+            for told in chosen.summary.get("fragments", ()):
+                found.setdefault(str(told["label_key"]), int(value["version"]) + 1)
+    return found
 
 
 def tested(folder: CampaignFolder, labels: Sequence[str], arrays: Arrays, unit: str) -> list[StructureView]:

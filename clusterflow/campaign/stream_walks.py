@@ -50,7 +50,7 @@ class Acquisition:
     """One selection: the walks it looks at, the version it scores with, how many fragments it may ask for.
 
     ``rest`` is the part of a fragment that the walks' shares add up to beyond ``budget``; ``splits`` and
-    ``labels_left`` are what certified fragments learn from.
+    ``labels_left`` are what certified fragments learn from, and ``failed`` the labels that had failed by then.
     """
 
     number: int
@@ -61,6 +61,7 @@ class Acquisition:
     pool: str
     splits: int
     labels_left: int | None
+    failed: tuple[str, ...] = ()
     task: str = ""
     found: int | None = None
     """Fragments that it found; None: not ended."""
@@ -76,6 +77,7 @@ class Acquisition:
             "pool": self.pool,
             "splits": self.splits,
             "labels_left": self.labels_left,
+            **({"failed": list(self.failed)} if self.failed else {}),
         }
 
     @classmethod
@@ -91,6 +93,7 @@ class Acquisition:
             pool=str(data["pool"]),
             splits=int(data["splits"]),
             labels_left=None if left is None else int(left),
+            failed=tuple(data.get("failed", ())),
             task=str(data["task"]),
         )
 

@@ -17,6 +17,7 @@ from clusterflow.campaign.desk import Desk
 from clusterflow.campaign.exploration import Exploration
 from clusterflow.campaign.held_out import DECISION, TestSet
 from clusterflow.campaign.label_pool import LabelPool
+from clusterflow.campaign.nothing_found import nothing
 from clusterflow.campaign.tasks import GRACE, Inputs, Payloads, Plan, PlanStopped
 from clusterflow.campaign.versions import Versions
 from clusterflow.config.campaign import Campaign
@@ -309,4 +310,5 @@ class Stream:
         version = self._versions.newest.number
         self._exploration.check_walks(version)
         vain = self._exploration.in_vain(version)
-        return self._decide_to_end(f"the last {vain} walks found no fragment that is not labelled already")
+        told = nothing(self._exploration.last_summary, then="begin a new campaign with the same `labels_folder:`")
+        return self._decide_to_end(f"the last {vain} walks found {told}")

@@ -5,19 +5,21 @@ A payload holds what the task uses and nothing else, so that other changes of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.committee import share_of
 from clusterflow.campaign.convergence import IterationRecord
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.extract import Certified
 from clusterflow.config.section import to_json
 from clusterflow.core.data import Task
 from clusterflow.core.frames import canonical_json, digest
 from clusterflow.core.seeds import derive_seed
 from clusterflow.explore.walkers import WalkerConditions
 from clusterflow.score.calibration import CONFIDENCE
+from clusterflow.state.snapshot import Outcome
 
 ORDER = (
     "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
@@ -221,6 +223,13 @@ class Payloads:
             "seed": drawn.seed,
         }
 
+    def failed(self, outcomes: Mapping[str, Outcome], asked: Iterable[str]) -> tuple[str, ...]:
+        """Of the labels asked for those that have failed by now, where a choice depends on that: larger fragments that
+        should confirm others, and `coverage`, for which only what has a label (or will have) is known."""
+        if not isinstance(self.config.extract, Certified) and self._select.get("ranking") != "coverage":
+            return ()
+        return tuple(k for k in asked if (o := outcomes.get(k)) is not None and o.status == "failed")
+
     def acquire(
         self,
         number: int,
@@ -233,11 +242,14 @@ class Payloads:
         pool: str,
         held_out: Sequence[str],
         certified: Mapping[str, Any],
+        failed: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Scores the walks, selects and cuts. ``held_out``: labels of the test set, which nothing may resemble;
-        ``certified``: what the models of certified fragments learn from, or what has filled the bins of CBAD."""
+        ``certified``: what the models of certified fragments learn from, or what has filled the bins of CBAD;
+        ``failed``: labels among the ``known`` that failed before this was decided."""
         return {
             **certified,
+            **({"failed": list(failed)} if failed else {}),
             **self._weights,
             "model": model,
             "mixture": mixture,
@@ -263,9 +275,12 @@ class Payloads:
         held_out: Sequence[str],
         budget: int,
         pool: str,
+        failed: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """What a control arm chooses from the frames of an iteration. ``trained``: the labels that it has."""
+        """What a control arm chooses from the frames of an iteration. ``trained``: the labels that it has asked for, of
+        which those ``failed``."""
         return {
+            **({"failed": list(failed)} if failed else {}),
             "arm": arm,
             "model": model,
             "walkers": list(walkers),

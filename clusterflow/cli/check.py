@@ -33,6 +33,8 @@ def check_campaign(path: Path, console: Console) -> None:
     )
     console.print(f"level of theory: {told.level_of_theory}", markup=False, highlight=False, soft_wrap=True)
     console.print(fragments_table(told))
+    for line in told.charges:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"labels: {told.labels_start} at the start ({told.labels_test} of them the test set), "
         f"then up to {told.labels_per_iteration} in each of {config.stop.iterations} iterations"

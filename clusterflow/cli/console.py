@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -94,7 +94,7 @@ class CampaignView:
     # -- plain lines --------------------------------------------------------------------------------------------
 
     def _line(self, event: Event) -> None:
-        text = event_line(event)
+        text = event_line(event, self.snapshot.decisions)
         if event.kind == "done" and event.data["task"] in SOURCES:
             self._wanted.update(f["label_key"] for f in event.data["summary"]["fragments"])
         if event.kind in ("done", "failed") and event.data["task"] == "label" and event.data.get("final", True):
@@ -178,14 +178,15 @@ def model_table(status: Status) -> Table:
     return table
 
 
-def event_line(event: Event) -> str:
-    """One line for one event, or "" for those that say nothing to a person."""
+def event_line(event: Event, decisions: Mapping[str, Any] | None = None) -> str:
+    """One line for one event, or "" for those that say nothing to a person. From the ``decisions`` so far it is known
+    which labels a model was judged on."""
     data = event.data
     if event.kind == "sent":
         told = " ".join(f"{k}={_short(v)}" for k, v in data["what"].items() if v is not None)
         return f"{data['task']:8s} sent    {data['key'][:10]}  {told}"
     if event.kind == "done":
-        return f"{data['task']:8s} done    {data['key'][:10]}  {_done_text(data)}"
+        return f"{data['task']:8s} done    {data['key'][:10]}  {_done_text(data, decisions or {})}"
     if event.kind == "failed":
         again = "" if data["final"] else " (will be tried again)"
         return f"{data['task']:8s} FAILED  {data['key'][:10]}  {data['reason']}{again}"
@@ -203,7 +204,13 @@ def event_line(event: Event) -> str:
     return ""
 
 
-def _done_text(data: Any) -> str:
+def _judged_on(key: str, decisions: Mapping[str, Any]) -> str:
+    """Labels of an evaluation: new ones are no test, since they are what the model knew least."""
+    new = [n for n, v in decisions.items() if n.startswith("new_labels/") and v["evaluation"] == key]
+    return f"new labels of iteration {new[0].split('/')[1]}, not trained on yet" if new else "test set"
+
+
+def _done_text(data: Any, decisions: Mapping[str, Any]) -> str:
     s, seconds = data["summary"], f"{data['wall_time']:.0f} s"
     if data.get("cached"):
         seconds = "was there already"
@@ -213,7 +220,8 @@ def _done_text(data: Any) -> str:
     if data["task"] == "relax":
         return f"{s['structure']}, {s['steps']} steps, {s['energy']:.6f} eV, {seconds}"
     if data["task"] == "evaluate":
-        return f"force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
+        judged = _judged_on(data["key"], decisions)
+        return f"{judged}: force MAE_P95 {s['mae_p95']:.0f} meV/Å on {s['n_frames']} frames, {seconds}"
     if data["task"] == "calibrate":
         return f"{calibration_text(s)}, {seconds}"
     if data["task"] == "label":

@@ -16,11 +16,11 @@ from rich.table import Table
 
 from clusterflow.cli.checks import refuse_unsound
 from clusterflow.cli.levels import ForceLevel, potential_level, reference_level
+from clusterflow.cli.options import mantle_rule
 from clusterflow.cli.output_files import check_extxyz_output
 from clusterflow.core.frames import formula, read_frames, write_frames
 from clusterflow.errors import InputError
 from clusterflow.extract.force_matching import (
-    Cut,
     Match,
     atom_errors,
     blueprint,
@@ -71,7 +71,7 @@ def match(
             where=str(parent),
             todo="With --extrapolate and three or more growing --mantle it is not computed; or raise --max-atoms.",
         )
-    blueprints = {mantle: _blueprint(mantle, site) for mantle in mantles}
+    blueprints = {mantle: blueprint(mantle_rule(mantle), site) for mantle in mantles}
     for source in sources:
         say.print(f"{source.name}: {source.identity}", markup=False, highlight=False, soft_wrap=True)
     with say.status("cutting") as status:
@@ -165,19 +165,6 @@ def _site(atoms: Atoms, blocks: Blocks, atom: int | None, block: str) -> int:
             todo="Ask for one of these with --block, or name an atom with --atom.",
         )
     return int(blocks.members(chosen[0])[0])
-
-
-def _blueprint(mantle: str, site: int) -> Cut:
-    from clusterflow.config.extract import BuildingBlocks
-
-    try:
-        section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
-    except ValueError:
-        raise InputError(
-            f"'{mantle}' is no mantle.",
-            todo="Give none, neighbours, linkers, anchors, '2 shells' or a radius such as '4 Å'.",
-        ) from None
-    return blueprint(section.build(), site)
 
 
 def _write_atoms(output: Path, frame: Atoms, matches: Sequence[Match]) -> None:

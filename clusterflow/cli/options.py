@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
-from clusterflow.errors import ClusterflowError
+from clusterflow.errors import ClusterflowError, InputError
+
+if TYPE_CHECKING:
+    from clusterflow.extract.rules import BuildingBlockRule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +43,27 @@ def guarded(function: F) -> F:
             sys.exit(0)
 
     return wrapper  # type: ignore[return-value]
+
+
+def mantle_rule(mantle: str) -> BuildingBlockRule:
+    """The rule that cuts building blocks with this mantle around cores of every kind, as ``--mantle`` names it.
+
+    Raises
+    ------
+    InputError
+        There is no such mantle.
+    """
+    from pydantic import ValidationError
+
+    from clusterflow.config.extract import BuildingBlocks
+    from clusterflow.config.mistakes import describe
+
+    try:
+        section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
+    except ValidationError as error:
+        raise InputError(f"--mantle: {describe(error.errors()[0], mantle)}.", todo="Give one of these.") from None
+    rule: BuildingBlockRule = section.build()
+    return rule
 
 
 def program() -> str:

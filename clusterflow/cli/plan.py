@@ -23,7 +23,7 @@ def plan_campaign(path: Path, *, machine: str | None, gpu_speed: float, console:
     _say(console, f"campaign '{config.name}' on {_described(place)}; nothing is submitted")
     _say(console, f"level of theory: {told.level_of_theory}")
     console.print(fragments_table(told))
-    for line in said_of_ramp(config):
+    for line in (*told.charges, *said_of_ramp(config)):
         _say(console, line)
     console.print(_cost_table(stage_costs(config, told), place, gpu_speed))
     _say(

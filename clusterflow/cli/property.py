@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from clusterflow.campaign.event_log import log_event
-from clusterflow.campaign.loop import Interrupted, Loop, Paused
+from clusterflow.campaign.loop import Interrupted, Paused
 from clusterflow.campaign.property_outputs import output_files, write_property_outputs
 from clusterflow.campaign.property_plan import PropertyPlanner
 from clusterflow.campaign.property_session import PropertySession, open_property_session
 from clusterflow.campaign.session import forget_failures
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView
+from clusterflow.cli.driving import EngineKind, StopSignal, make_engine, note_end, resume_command, watched_loop
 from clusterflow.cli.options import STOPPED, errors, program
-from clusterflow.cli.run import StopSignal, make_engine
 from clusterflow.config.load import load_properties
 from clusterflow.config.properties import PropertyRun
-from clusterflow.core.memory import peak_memory_MB
 from clusterflow.errors import InputError
 from clusterflow.evaluate.property_page import Entry, comparison_table
-from clusterflow.execution.apps import published
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.provenance import environment
-from clusterflow.state.journal import Event
 
 
 def names_and_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path]:
@@ -47,7 +42,7 @@ def run_properties(
     *,
     only: Sequence[str],
     folder: Path | None,
-    engine: Literal["parsl", "serial"],
+    engine: EngineKind,
     retry_failed: bool,
     console: Console,
 ) -> int:
@@ -71,22 +66,8 @@ def run_properties(
             console=console,
         )
 
-        def watch(event: Event | None, plan: Plan, in_flight: int) -> None:
-            if event is not None:
-                log_event(session.folder.events, event)
-            view.watch(event, plan, in_flight)
-
-        loop = Loop(
-            config=config,
-            inputs=session.inputs,
-            snapshot=session.snapshot,
-            journal=session.journal,
-            engine=runner,
-            published=lambda task: published(task, session.folder),
-            watch=watch,
-            stop=lambda: bool(stop.name),
-            planner=PropertyPlanner(config, session.inputs, names),
-        )
+        planner = PropertyPlanner(config, session.inputs, names)
+        loop = watched_loop(session, runner, view, stop, planner)
         plan, halted = None, ""
         try:
             with view:
@@ -99,16 +80,12 @@ def run_properties(
         finally:
             runner.close(cancel=plan is None or loop.in_flight > 0)
         if plan is not None:
-            reason = plan.failed or plan.finished
-            session.snapshot.apply(
-                session.journal.append(
-                    "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(peak_memory_MB())
-                )
-            )
+            note_end(session, plan)
         session.lease.check()
         entries = write_property_outputs(config, session.inputs, session.folder, session.snapshot)
         if plan is None:
-            again = " ".join([program(), "property", *words, *(["--folder", str(folder)] if folder else [])])
+            asked = ["property", *dict.fromkeys(names)]
+            again = resume_command(asked, path, session.folder.root, named=False)
             console.print(f"{halted}; `{again}` resumes", markup=False, soft_wrap=True, highlight=False)
             return STOPPED
         return _finish(plan, entries, session, console)

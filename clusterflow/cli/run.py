@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
 
 from rich.console import Console
 
-from clusterflow.campaign.event_log import log_event
-from clusterflow.campaign.loop import Interrupted, Loop, Paused
+from clusterflow.campaign.loop import Interrupted, Paused
 from clusterflow.campaign.notify import notify
 from clusterflow.campaign.outputs import write_outputs
 from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.report import write_report
-from clusterflow.campaign.session import Held, Session, forget_failures, open_session
+from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView, model_table
+from clusterflow.cli.driving import EngineKind, StopSignal, make_engine, note_end, resume_command, watched_loop
 from clusterflow.cli.options import STOPPED, program
 from clusterflow.config.load import load_campaign
 from clusterflow.config.notify import Moment
-from clusterflow.core.memory import peak_memory_MB
-from clusterflow.core.protocols import Engine
 from clusterflow.errors import ClusterflowError, ExecutionError
-from clusterflow.execution.apps import published, run_task
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.provenance import environment
-from clusterflow.state.journal import Event
 
 
-class StopSignal:
-    """Set by SIGINT and SIGTERM; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        if self.name:
-            raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
-
-    @contextmanager
-    def installed(self) -> Iterator[StopSignal]:
-        """Handles both signals inside the context, and gives them back after it."""
-        before = {s: signal.signal(s, self) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def run_campaign(
-    path: Path, *, folder: Path | None, engine: Literal["parsl", "serial"], retry_failed: bool, console: Console
-) -> int:
+def run_campaign(path: Path, *, folder: Path | None, engine: EngineKind, retry_failed: bool, console: Console) -> int:
     """Runs or resumes the campaign of a file, in its own run folder or in ``folder``; returns the exit code.
 
     ``retry_failed`` forgets the labels, walkers and trainings that failed, so that they are tried again.
@@ -83,21 +50,7 @@ def run_campaign(
             console=console,
         )
 
-        def watch(event: Event | None, plan: Plan, in_flight: int) -> None:
-            if event is not None:
-                log_event(session.folder.events, event)
-            view.watch(event, plan, in_flight)
-
-        loop = Loop(
-            config=config,
-            inputs=session.inputs,
-            snapshot=session.snapshot,
-            journal=session.journal,
-            engine=runner,
-            published=lambda task: published(task, session.folder),
-            watch=watch,
-            stop=lambda: bool(stop.name),
-        )
+        loop = watched_loop(session, runner, view, stop)
         finished, paused = False, ""
 
         def tell(state: Moment, reason: str) -> None:
@@ -123,7 +76,8 @@ def run_campaign(
         finally:
             runner.close(cancel=not finished or loop.in_flight > 0)
         _write_outputs(session)
-        again = " ".join([program(), "run", str(path), *(["--folder", str(folder)] if folder else [])])
+        named = folder is None and config.folder is not None
+        again = resume_command(["run"], path, session.folder.root, named=named)
         if paused:
             tell("paused", paused)
             _say_paused(session, paused, again)
@@ -155,18 +109,6 @@ def _write_outputs(session: Session) -> None:
     write_report(session.folder, session.snapshot)
 
 
-def make_engine(kind: Literal["parsl", "serial"], machine: Any, session: Session | Held[Any]) -> Engine:
-    """The engine by name; Parsl is imported only if it is asked for."""
-    if kind == "serial":
-        from clusterflow.execution.serial_engine import SerialEngine
-
-        return SerialEngine(run_task, str(session.folder.root))
-    from clusterflow.execution.parsl_engine import ParslEngine
-
-    run_id = f"{session.config.name}:{session.lease.epoch}"
-    return ParslEngine(machine, session.folder.root, run_task, run_id=run_id)
-
-
 def _greet(session: Session, console: Console) -> None:
     verb = "resuming" if session.resumed else "new campaign"
     console.print(
@@ -178,12 +120,7 @@ def _greet(session: Session, console: Console) -> None:
 
 
 def _finish(session: Session, plan: Plan, console: Console) -> int:
-    reason = plan.failed or plan.finished
-    session.snapshot.apply(
-        session.journal.append(
-            "finished", reason=reason, failed=bool(plan.failed), driver_memory_MB=round(peak_memory_MB())
-        )
-    )
+    reason = note_end(session, plan)
     write_report(session.folder, session.snapshot)
     status = campaign_status(session.snapshot)
     if status.models:

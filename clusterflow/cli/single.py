@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clusterflow.cli.checks import refuse_unsound
+from clusterflow.cli.options import mantle_rule
 from clusterflow.cli.output_files import check_extxyz_output, check_output
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.load import load_campaign
@@ -63,24 +64,24 @@ def extract_fragments(
     output: Path,
     *,
     mantle: str,
-    block: str,
+    block: str | None,
     atom: int | None,
     unchecked: bool,
     force: bool,
     console: Console,
 ) -> None:
     """Cuts fragments out of every frame of a file and writes them with region and parent arrays."""
-    from clusterflow.config.extract import BuildingBlocks
     from clusterflow.physics.bonds import check_distances
     from clusterflow.physics.structure_checks import check_occupancy
 
+    if block is not None and atom is not None:
+        raise InputError(
+            f"--block {block} and --atom {atom} cannot be given together: the atom names its block already.",
+            todo="Leave one of the two out.",
+        )
     check_extxyz_output(output, force=force, held="core, mantle and termination of fragments")
     frames = read_frames(structure)
-    try:
-        section = BuildingBlocks.model_validate({"mantle": dict.fromkeys(("node", "linker", "molecule"), mantle)})
-    except ValueError as error:
-        raise InputError(f"--mantle {mantle!r}: {_reason(error)}", todo="See `clusterflow extract --help`.") from None
-    rule = section.build()
+    rule = mantle_rule(mantle)
     found = []
     began = time.perf_counter()
     for number, frame in enumerate(frames):
@@ -98,7 +99,7 @@ def extract_fragments(
                 )
             members = [atom]
         else:
-            chosen = [b for b, kind in enumerate(blocks.kinds) if block in ("all", kind)]
+            chosen = [b for b, kind in enumerate(blocks.kinds) if block in (None, "all", kind)]
             members = [int(blocks.members(b)[0]) for b in chosen]
         if not members:
             raise InputError(
@@ -124,11 +125,6 @@ def extract_fragments(
         )
     fragments = f"{len(found)} fragment{'' if len(found) == 1 else 's'}"
     console.print(f"{fragments} in {seconds:.2f} s → {output}", markup=False, highlight=False)
-
-
-def _reason(error: ValueError) -> str:
-    details = getattr(error, "errors", None)
-    return str(details()[0]["ctx"]["error"]) if details and "ctx" in details()[0] else str(error)
 
 
 def _campaign(config: Path | None) -> Campaign | None:

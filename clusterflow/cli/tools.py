@@ -13,6 +13,12 @@ from clusterflow.cli.options import console, guarded
 Output = Annotated[Path, typer.Option("--output", "-o", help="File or folder to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Go on with a structure that lacks atoms.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Store = Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Sites = Annotated[list[int] | None, typer.Option(help="Atom, counted from 0; give it again for more.")]
+Frames = Annotated[Path, typer.Argument(help="Structure or trajectory file.", show_default=False)]
+Dataset = Annotated[Path, typer.Argument(help="Labelled frames (extxyz).", show_default=False)]
 FromConfig = Annotated[Path | None, typer.Option("--config", "-c", help="Take the settings of a campaign file.")]
 
 
@@ -74,13 +80,17 @@ def build(
 @app.command()
 @guarded
 def extract(
-    structure: Annotated[Path, typer.Argument(help="Structure or trajectory file.", show_default=False)],
+    structure: Frames,
     output: Output = Path("fragments.extxyz"),
     mantle: Annotated[
         str, typer.Option(help="none, neighbours, linkers, anchors, '2 shells', or a radius such as '4 Å'.")
     ] = "neighbours",
-    block: Annotated[str, typer.Option(help="Kind of core block: all, node, linker or molecule.")] = "all",
-    atom: Annotated[int | None, typer.Option(help="Only the block that holds this atom (counted from 0).")] = None,
+    block: Annotated[
+        str | None, typer.Option(help="Kind of core block: all (default), node, linker or molecule.")
+    ] = None,
+    atom: Annotated[
+        int | None, typer.Option(help="Instead of --block: only the block that holds this atom (counted from 0).")
+    ] = None,
     unchecked: Unchecked = False,
     force: Force = False,
 ) -> None:
@@ -104,7 +114,7 @@ def label(
     ] = None,
     config: FromConfig = None,
     level: Annotated[str, typer.Option(help="Without --config: paper, quick, gfn1 or gfn2.")] = "quick",
-    store: Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")] = None,
+    store: Store = None,
     noise: Annotated[
         int | None, typer.Option(min=1, help="Measure the noise of the first structure, so many labels of a kind.")
     ] = None,
@@ -123,11 +133,11 @@ def label(
 @app.command()
 @guarded
 def train(
-    dataset: Annotated[Path, typer.Argument(help="Labelled frames (extxyz).", show_default=False)],
+    dataset: Dataset,
     output: Output = Path("model"),
     config: FromConfig = None,
     validation: Annotated[float, typer.Option(help="Share held out to watch the training.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    seed: Seed = 1,
     kind: Annotated[str, typer.Option(help="Without --config: nequip, or linear (seconds, one core).")] = "nequip",
     start_from: Annotated[Path | None, typer.Option(help="Model to fine-tune.", show_default=False)] = None,
 ) -> None:
@@ -150,9 +160,9 @@ def train(
 @guarded
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)],
-    dataset: Annotated[Path, typer.Argument(help="Labelled frames (extxyz).", show_default=False)],
+    dataset: Dataset,
     split: Annotated[str, typer.Option(help="all, train, validation or test.")] = "all",
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Errors of a potential on labelled frames: per element, region and system."""
     from clusterflow.cli.single import evaluate_model
@@ -164,7 +174,7 @@ def evaluate(
 @guarded
 def locality(
     structure: Annotated[Path, typer.Argument(help="Structure file; periodic or a molecule.", show_default=False)],
-    site: Annotated[list[int] | None, typer.Option(help="Atom, counted from 0; give it again for more.")] = None,
+    site: Sites = None,
     output: Output = Path("locality"),
     level: Annotated[str, typer.Option(help="gfn1, gfn2, quick or paper.")] = "gfn1",
     model: Annotated[Path | None, typer.Option(help="Folder of a trained potential, instead of --level.")] = None,
@@ -172,8 +182,8 @@ def locality(
     radius: Annotated[float, typer.Option(help="Of the reference piece cut from a periodic structure, Å.")] = 10.0,
     cut_cost: Annotated[float, typer.Option(help="Groups end at bonds that cost no more to cut.")] = 2.0,
     max_atoms: Annotated[int, typer.Option(help="Refuse a larger reference piece.")] = 400,
-    store: Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    store: Store = None,
+    as_json: AsJson = False,
     force: Force = False,
 ) -> None:
     """Tests how far the force on an atom reaches, by the Hessian; writes tables, pictures and fragments."""
@@ -199,7 +209,7 @@ def locality(
 @app.command()
 @guarded
 def certify(
-    structure: Annotated[Path, typer.Argument(help="Structure or trajectory file.", show_default=False)],
+    structure: Frames,
     output: Output = Path("certified.extxyz"),
     model: Annotated[
         Path | None, typer.Option(help="Folder of a trained potential; without it the graph judges.")
@@ -209,16 +219,16 @@ def certify(
     ] = None,
     confirm: Annotated[int, typer.Option(min=0, help="Calibrate first, with so many labelled fragments.")] = 0,
     level: Annotated[str, typer.Option(help="Level of theory of --confirm: gfn1, gfn2, quick or paper.")] = "gfn1",
-    store: Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")] = None,
-    site: Annotated[list[int] | None, typer.Option(help="Atom, counted from 0; give it again for more.")] = None,
+    store: Store = None,
+    site: Sites = None,
     random: Annotated[int, typer.Option(min=1, help="Without --site: so many random atoms.")] = 10,
     core: Annotated[str, typer.Option(help="site (the atom and its neighbours) or block.")] = "site",
     tolerance: Annotated[float, typer.Option(min=1e-6, help="Force error allowed on required atoms, meV/Å.")] = 100.0,
     confidence: Annotated[float | None, typer.Option(help="Of the bound of --confirm (default 0.95).")] = None,
     max_atoms: Annotated[int, typer.Option(help="Of a fragment; one that confirms it may have twice as many.")] = 250,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    seed: Seed = 1,
     unchecked: Unchecked = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
 ) -> None:
     """Finds the cheapest fragments whose core forces are the parent's, and says how sure that is."""
@@ -268,10 +278,10 @@ def match(
         bool, typer.Option("--extrapolate", help="Compare with the limit over growing mantles, not with the parent.")
     ] = False,
     max_atoms: Annotated[int, typer.Option(help="Refuse to compute the forces of a larger parent.")] = 250,
-    store: Annotated[Path | None, typer.Option(help="Label store to look in and to add to.")] = None,
+    store: Store = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Parent with errors per atom (extxyz).")] = None,
     unchecked: Unchecked = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
     force: Force = False,
 ) -> None:
     """Compares forces in fragments with those in their parent: per mantle, level and region."""

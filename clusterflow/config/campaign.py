@@ -13,6 +13,7 @@ from clusterflow.config.extract import BuildingBlocks, Certified, Extract
 from clusterflow.config.failures import Failures
 from clusterflow.config.label import GPAW, Label
 from clusterflow.config.loop import Loop, Synchronous
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.notify import Notify
 from clusterflow.config.score import GaussianMixture, Score
 from clusterflow.config.section import Section
@@ -80,45 +81,54 @@ class Campaign(Section):
     @model_validator(mode="after")
     def _names(self) -> Campaign:
         names = [s.name for s in self.systems]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"two systems have the same name: {', '.join(twice)}")
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise PlacedError(f"two systems have the same name: {name}", "systems", place, "name")
         return self
 
     @model_validator(mode="after")
     def _ramp(self) -> Campaign:
         ramp, streams = self.explore.temperature is not None, self.loop.kind == "streaming"
         if ramp and streams:
-            raise ValueError(
+            raise PlacedError(
                 "explore.temperature raises the temperature from one iteration to the next, and the streaming loop "
-                "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`"
+                "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`",
+                "explore",
+                "temperature",
             )
         if self.select.kind == "cbad" and streams:
-            raise ValueError(
+            raise PlacedError(
                 "select.kind cbad looks at all walks of an iteration together, and the streaming loop has no "
-                "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`"
+                "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`",
+                "select",
+                "kind",
             )
         if self.select.kind == "cbad" and self.extract.kind == "certified":
-            raise ValueError(
+            raise PlacedError(
                 "select.kind cbad chooses whole frames or building blocks, and certified fragments are built around "
-                "single atoms; write `extract: {kind: building_blocks}`, `sphere` or `whole`"
+                "single atoms; write `extract: {kind: building_blocks}`, `sphere` or `whole`",
+                "extract",
+                "kind",
             )
-        for system in self.systems if ramp else ():
+        for place, system in enumerate(self.systems if ramp else ()):
             told = system.ensemble
             if told is not None and told.temperature != type(told)().temperature:
-                raise ValueError(
+                raise PlacedError(
                     f"explore.temperature sets the temperature of all walkers, and the ensemble of system "
                     f"'{system.name}' says {told.temperature[0]:g} K to {told.temperature[1]:g} K; leave one of the "
-                    "two out"
+                    "two out",
+                    *("systems", place, "ensemble", "temperature"),
                 )
         return self
 
     @model_validator(mode="after")
     def _noise_floor(self) -> Campaign:
         if self.stop.noise_floor and not getattr(self.train, "label_noise", None):
-            raise ValueError(
+            raise PlacedError(
                 "stop: noise_floor needs the noise of the labels: measure it with `clusterflow label --noise`, and "
-                "give it as train: label_noise"
+                "give it as train: label_noise",
+                "stop",
+                "noise_floor",
             )
         return self
 
@@ -127,24 +137,29 @@ class Campaign(Section):
         if self.controls is None:
             return self
         if not isinstance(self.loop, Synchronous):
-            raise ValueError(
-                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration"
+            raise PlacedError(
+                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration",
+                "controls",
             )
         if isinstance(self.extract, Certified):
-            raise ValueError(
+            raise PlacedError(
                 "`controls:` cannot be combined with `extract: {kind: certified}`, whose fragments depend on the "
-                "labels so far; take building_blocks, sphere or whole"
+                "labels so far; take building_blocks, sphere or whole",
+                "controls",
             )
         if self.train.committee > 1:
-            raise ValueError(
+            raise PlacedError(
                 "`controls:` cannot be combined with `train.committee`: each arm trains one potential, and "
-                "disagreement needs several; take another `score:`"
+                "disagreement needs several; take another `score:`",
+                "controls",
             )
         if not self.controls.each(self.select.fragments):
             n, arms = self.select.fragments, len(self.controls.arms)
-            raise ValueError(
+            raise PlacedError(
                 f"controls.share = {self.controls.share:g} of select.fragments = {n} is less than one label for each "
-                f"of {arms} control arm{'s' if arms > 1 else ''}; raise one of the two, or name fewer arms"
+                f"of {arms} control arm{'s' if arms > 1 else ''}; raise one of the two, or name fewer arms",
+                "controls",
+                "share",
             )
         return self
 
@@ -169,13 +184,17 @@ class Campaign(Section):
     def _committee(self) -> Campaign:
         members = self.train.committee
         if self.score.kind == "committee" and members < 2:
-            raise ValueError(
-                "score: {kind: committee} compares potentials; set train.committee to 2 or more (4 is usual)"
+            raise PlacedError(
+                "score: {kind: committee} compares potentials; set train.committee to 2 or more (4 is usual)",
+                "score",
+                "kind",
             )
         if self.score.kind != "committee" and members > 1:
-            raise ValueError(
+            raise PlacedError(
                 f"train.committee trains {members} potentials, but score: {{kind: {self.score.kind}}} uses one; "
-                "set score: {kind: committee}, or leave train.committee out"
+                "set score: {kind: committee}, or leave train.committee out",
+                "train",
+                "committee",
             )
         return self
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from clusterflow.config.mistakes import shown
 from clusterflow.config.quantities import UNITS, Force, Length, LengthOrZero, parse_quantity
 from clusterflow.config.section import Section
 
@@ -27,8 +28,9 @@ def _mantle(value: Any) -> str | int | float:
     ):  # from a frozen configuration
         return value
     raise ValueError(
-        f"'{value}' is no mantle; allowed: none, neighbours (first-neighbour blocks), linkers (the same, linkers with "
-        "the groups at both ends), anchors (only the groups that bind the block), '2 shells', or a radius such as '4 Å'"
+        f"{shown(value)} is no mantle; allowed: none, neighbours (first-neighbour blocks), linkers (the same, linkers "
+        "with the groups at both ends), anchors (only the groups that bind the block), '2 shells', or a radius such as "
+        "'4 Å'"
     )
 
 

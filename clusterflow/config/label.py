@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Duration, Energy, Force, Length, LengthOrZero
 from clusterflow.config.section import Section
 
@@ -106,7 +107,9 @@ class ASECalculator(Section):
     @model_validator(mode="after")
     def _no_dunder(self) -> ASECalculator:
         if "__" in self.calculator:
-            raise ValueError("calculator is an import path `package.module:Class` without double underscores")
+            raise PlacedError(
+                "calculator is an import path `package.module:Class` without double underscores", "calculator"
+            )
         return self
 
     def build(self) -> Any:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.mistakes import PlacedError, describe, shown
 from clusterflow.config.properties import PropertyRun
 from clusterflow.errors import ConfigError
 
@@ -194,18 +195,22 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseModel]) -> ConfigError:
-    found: list[tuple[int, str, str]] = []
+    messages: dict[tuple[int, str], list[str]] = {}
     errors = error.errors()
     for e in errors:
         if e["type"] == "too_short" and any(o["loc"][: len(e["loc"])] == e["loc"] for o in errors if o is not e):
             continue  # only a consequence of a bad item
         tag = ["kind"] if e["type"] == "union_tag_invalid" else []
-        trail, line, value = _locate(data, [*e["loc"], *tag])
-        name = ".".join(str(p) for p in trail) or "the file"
-        entry = (line, name, _message(e, trail, value, data, model))
-        if entry not in found:
-            found.append(entry)
-    found.sort(key=lambda entry: entry[0])
+        cause = (e.get("ctx") or {}).get("error")
+        at = cause.at if isinstance(cause, PlacedError) else ()
+        trail, line, value = _locate(data, [*e["loc"], *at, *tag])
+        said = messages.setdefault((line, ".".join(str(p) for p in trail) or "the file"), [])
+        message = _message(e, trail, value, data, model)
+        if e["type"] == "literal_error" and said:  # one of the other things that the value could have been
+            message = f"or {_expected(e)}"
+        if message not in said:
+            said.append(message)
+    found = [(line, name, "; ".join(said)) for (line, name), said in sorted(messages.items(), key=lambda m: m[0][0])]
     blocks = [
         f"  line {line}, {name}: {message}\n    {line} | {_line(path, line)}"
         for line, name, message in found[:_MAX_SHOWN]
@@ -221,7 +226,7 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
 
 def _message(e: Mapping[str, Any], trail: Sequence[str | int], value: Any, data: Any, model: type[BaseModel]) -> str:
     """What is wrong and what would be right, for one of pydantic's errors."""
-    kind, ctx = e["type"], e.get("ctx", {})
+    kind = e["type"]
     if kind == "extra_forbidden":
         sections = _sections(model, trail[:-1], data)
         allowed = sorted({name for section in sections for name in section.model_fields})
@@ -229,20 +234,19 @@ def _message(e: Mapping[str, Any], trail: Sequence[str | int], value: Any, data:
         below = _below(sections, str(trail[-1]))
         hint = f"; it goes under `{below}:`" if below else f"; did you mean '{close[0]}'?" if close else ""
         return f"unknown key '{trail[-1]}'{hint}\n      allowed here: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"the key '{e['loc'][-1]}' is missing"
     if kind in ("union_tag_invalid", "literal_error"):
-        expected = str(ctx.get("expected_tags") or ctx.get("expected"))
-        options = [a.strip(" '") for a in expected.replace(" or ", ",").split(",")]
+        options = _expected(e).split(", ")
         of_key = e["loc"][-1:] == ("[key]",)  # pydantic's mark for the key of a mapping; `value` is what it holds
-        given = str(trail[-1] if of_key else ctx.get("tag", value))
-        close = difflib.get_close_matches(given, options, n=1)
+        given = trail[-1] if of_key else value
+        close = difflib.get_close_matches(str(given), options, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        what = f"unknown key '{given}'" if of_key else f"'{given}' is not possible"
+        told = shown(given) if given is None or isinstance(given, (dict, list)) else f"'{given}'"
+        what = f"unknown key '{given}'" if of_key else f"{told} is not possible"
         return f"{what}{hint}\n      allowed: {', '.join(options)}"
-    if kind == "union_tag_not_found":
-        return "the key 'kind' is missing, which says what this section is"
-    message = str(ctx.get("error") or e["msg"])
-    if not isinstance(value, (dict, list)) and str(value) not in message:
-        message += f" (given: {value!r})"
-    return message
+    return describe(e, value)
+
+
+def _expected(e: Mapping[str, Any]) -> str:
+    """The words of which one was expected."""
+    expected = str(e["ctx"].get("expected_tags") or e["ctx"].get("expected"))
+    return ", ".join(a.strip(" '") for a in expected.replace(" or ", ",").split(","))

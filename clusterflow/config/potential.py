@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.section import Section
 from clusterflow.config.systems import FilePath
 from clusterflow.errors import InputError
@@ -63,7 +64,9 @@ class Calculator(Section):
     @model_validator(mode="after")
     def _no_dunder(self) -> Calculator:
         if "__" in self.calculator:
-            raise ValueError("calculator is an import path `package.module:Class` without double underscores")
+            raise PlacedError(
+                "calculator is an import path `package.module:Class` without double underscores", "calculator"
+            )
         return self
 
     def build(self) -> Any:

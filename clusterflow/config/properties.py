@@ -9,6 +9,7 @@ from ase import Atoms
 from pydantic import Field, field_validator, model_validator
 
 from clusterflow.config.failures import Failures
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.potential import Calculator, Precision, PropertyPotential, potential_section
 from clusterflow.config.quantities import (
     Duration,
@@ -135,9 +136,9 @@ class HeatCapacity(Relaxation):
     @model_validator(mode="after")
     def _consistent(self) -> HeatCapacity:
         if len(set(self.precisions)) != len(self.precisions):
-            raise ValueError(f"precisions names one twice: {', '.join(self.precisions)}")
+            raise PlacedError(f"precisions names one twice: {', '.join(self.precisions)}", "precisions")
         if self.references and self.scaling != 1.0:
-            raise ValueError("give either scaling or references to fit it to")
+            raise PlacedError("give either scaling or references to fit it to", "scaling")
         return self
 
 
@@ -176,20 +177,26 @@ class PropertyRun(Section):
         ):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
-                raise ValueError(f"two {what} have the same name: {', '.join(twice)}; give them a `name:`")
+                place = len(names) - 1 - names[::-1].index(twice[0])
+                raise PlacedError(
+                    f"two {what} have the same name: {', '.join(twice)}; give them a `name:`", what, place
+                )
         known = {s.name for s in self.structures}
-        for p in self.properties:
+        for place, p in enumerate(self.properties):
             named = [*p.structures, *(r.structure for r in getattr(p, "references", ()))]
             for name in named:
                 if name not in known:
-                    raise ValueError(f"{p.name} names the structure '{name}'; there are {', '.join(sorted(known))}")
+                    there = ", ".join(sorted(known))
+                    raise PlacedError(f"{p.name} names the structure '{name}'; there are {there}", "properties", place)
             if not isinstance(p, HeatCapacity):
                 continue
             for r in p.references:
                 if p.structures and r.structure not in p.structures:
-                    raise ValueError(f"{p.name} has a reference for '{r.structure}', which it does not compute")
+                    what = f"{p.name} has a reference for '{r.structure}', which it does not compute"
+                    raise PlacedError(what, "properties", place, "references")
             if isinstance(self.potential, Calculator) and p.precisions != ("float64",):
-                raise ValueError("precisions is for trained models; an ASE calculator has its own")
+                what = "precisions is for trained models; an ASE calculator has its own"
+                raise PlacedError(what, "properties", place, "precisions")
         return self
 
     @property

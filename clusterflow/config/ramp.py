@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import LengthOrZero, Temperature
 from clusterflow.config.section import Section
 
@@ -25,7 +26,9 @@ class Ramp(Section):
     @model_validator(mode="after")
     def _upwards(self) -> Ramp:
         if self.last < self.first:
-            raise ValueError(f"the ramp goes up; its last temperature, {self.last:g} K, is below {self.first:g} K")
+            raise PlacedError(
+                f"the ramp goes up; its last temperature, {self.last:g} K, is below {self.first:g} K", "last"
+            )
         return self
 
     def temperatures(self) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Force
 from clusterflow.config.section import Section
 
@@ -25,7 +26,9 @@ class GaussianMixture(Section):
     def _range(self) -> GaussianMixture:
         low, high = self.components
         if not 1 <= low <= high:
-            raise ValueError(f"components is a range [low, high] with 1 ≤ low ≤ high; got {list(self.components)}")
+            raise PlacedError(
+                f"components is a range [low, high] with 1 ≤ low ≤ high; got {list(self.components)}", "components"
+            )
         return self
 
     def build(self, featurizer: Any, seed: int) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from clusterflow.config.cbad import CBAD
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Duration
 from clusterflow.config.section import Section
 
@@ -37,11 +38,13 @@ class Select(Section):
     @model_validator(mode="after")
     def _threshold(self) -> Select:
         if self.ranking == "sum_below_threshold" and self.threshold is None:
-            raise ValueError("ranking sum_below_threshold needs `threshold:` (novelty in nats)")
+            raise PlacedError("ranking sum_below_threshold needs `threshold:` (novelty in nats)", "ranking")
         if self.ranking == "coverage" and self.per_frame is not None:
-            raise ValueError("`per_frame:` has no meaning with `ranking: coverage`, which spreads its choice by itself")
+            raise PlacedError(
+                "`per_frame:` has no meaning with `ranking: coverage`, which spreads its choice by itself", "per_frame"
+            )
         if self.ranking != "coverage" and self.core_seconds is not None:
-            raise ValueError("`core_seconds:` needs `ranking: coverage`")
+            raise PlacedError("`core_seconds:` needs `ranking: coverage`", "core_seconds")
         return self
 
     def build(self) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Pressure, Temperature, as_range
 from clusterflow.config.section import Section, ordered
 from clusterflow.core.frames import content_hash, digest, read_frames
@@ -105,7 +106,7 @@ class Substitution(Section):
     @model_validator(mode="after")
     def _one_amount(self) -> Substitution:
         if (self.fraction is None) == (self.count is None):
-            raise ValueError("give either fraction or count")
+            raise PlacedError("give either fraction or count", "count" if self.count is not None else "kind")
         return self
 
     def build(self, atoms: Atoms) -> Atoms:
@@ -172,7 +173,9 @@ class Supercell(Section):
     @model_validator(mode="after")
     def _positive(self) -> Supercell:
         if min(self.repeat) < 1:
-            raise ValueError(f"repeat counts cells along each vector and starts at 1; got {list(self.repeat)}")
+            raise PlacedError(
+                f"repeat counts cells along each vector and starts at 1; got {list(self.repeat)}", "repeat"
+            )
         return self
 
     def build(self, atoms: Atoms) -> Atoms:

@@ -39,6 +39,7 @@ explore:                      # dynamics with the current potential
 
 score:                        # novelty: Gaussian mixture per element over the last hidden layer
   components: [1, 10]
+  # kind: committee           # instead: what several potentials disagree on; see `committee:` below
 
 select:
   ranking: least_likely_atom  # or sum_below_threshold, mean_without_h, per_cost, coverage
@@ -56,6 +57,8 @@ label:                        # one level of theory for the whole campaign
 train:
   model: {{preset: base}}       # Table SI.1: base, extended; `small` for two CPU cores
   core_only: false            # true masks the forces of mantle and termination atoms
+  # kind: linear              # or a linear potential, fitted in seconds on one core; leave `model:` out
+  # committee: 4              # with `score: {{kind: committee}}`: so many potentials instead of one
 
 stop:                         # whichever comes first
   iterations: 5

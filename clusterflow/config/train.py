@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Duration, Force, Length
 from clusterflow.config.section import Section
 from clusterflow.config.systems import FilePath
@@ -52,6 +53,15 @@ class Stage(Section):
     """Stops cleanly at the best epoch so far. Not deterministic: prefer `max_epochs` where it matters."""
 
 
+def _of_elements(value: dict[str, float] | None) -> dict[str, float] | None:
+    from ase.data import atomic_numbers
+
+    unknown = sorted(set(value or {}) - set(atomic_numbers))
+    if unknown:
+        raise ValueError(f"label_noise names no elements: {', '.join(unknown)}")
+    return value
+
+
 class NequIP(Section):
     """NequIP ≥ 0.19, one potential for all systems."""
 
@@ -93,20 +103,14 @@ class NequIP(Section):
     continues: ClassVar[bool] = True
     """Whether a training goes on from the model of the iteration before."""
 
-    @field_validator("label_noise")
-    @classmethod
-    def _elements(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        from ase.data import atomic_numbers
-
-        unknown = sorted(set(value or {}) - set(atomic_numbers))
-        if unknown:
-            raise ValueError(f"label_noise names no elements: {', '.join(unknown)}")
-        return value
+    _elements = field_validator("label_noise")(_of_elements)
 
     @model_validator(mode="after")
     def _noise(self) -> NequIP:
         if self.noise_weights and not self.label_noise:
-            raise ValueError("noise_weights needs label_noise: measure it with `clusterflow label --noise`")
+            raise PlacedError(
+                "noise_weights needs label_noise: measure it with `clusterflow label --noise`", "noise_weights"
+            )
         return self
 
     def build_model(self) -> Any:
@@ -180,6 +184,9 @@ class Linear(Section):
     """Mask the forces of mantle and termination atoms; the paper keeps them (SI 5)."""
     certificate_weights: bool = False
     """Weight the forces of certified fragments by their bounds: 1 / (1 + (bound / tolerance)²)."""
+    label_noise: dict[str, Force] | None = None
+    """Element → noise of its force labels, as `clusterflow label --noise` measures it for the level of theory. It is
+    reported beside the test errors, and `stop: {noise_floor: true}` needs it."""
     committee: int = Field(1, ge=1, le=8)
     """Fit so many potentials instead of one, for `score: {kind: committee}`: the first to all training labels, the
     others to as many drawn from them with replacement (bootstrap). The first runs the dynamics and is kept."""
@@ -190,6 +197,8 @@ class Linear(Section):
     resampling: ClassVar[Literal["split", "bootstrap"]] = "bootstrap"
     continues: ClassVar[bool] = False
     packaged: ClassVar[tuple[str, ...]] = ()
+
+    _elements = field_validator("label_noise")(_of_elements)
 
     def build_model(self) -> Any:
         return self.model.build()

@@ -119,7 +119,7 @@ def fragment_to_atoms(fragment: Fragment, **info: Any) -> Atoms:
             keys.SPIN: int(fragment.spin),
             keys.RULE: fragment.rule,
             keys.SITES: json.dumps([[s.frame_id, s.index] for s in fragment.sites]),
-            keys.KIND: fragment.kind,
+            **({keys.KIND: fragment.kind} if fragment.kind else {}),  # extxyz cannot hold an empty text
             keys.FRAGMENT: content_hash(atoms),
             **_certificate_info(fragment.certificate),
             **({keys.SPINS: json.dumps(list(fragment.spins_to_try))} if len(fragment.spins_to_try) > 1 else {}),

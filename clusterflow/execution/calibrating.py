@@ -14,16 +14,18 @@ from clusterflow.core.data import FloatArray, IntArray
 from clusterflow.errors import ScienceError
 from clusterflow.execution.scoring import core_of, novelty_of, potential_of, predicted_and_scored
 from clusterflow.execution.workplace import Workplace
+from clusterflow.score.independence import independent_groups
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Novelty, force error (eV/Å, NaN for atoms that do not count), element and frame of each atom."""
+    """Novelty, force error (eV/Å, NaN for atoms that do not count), element of each atom, and which ``group`` of atoms
+    that depend on each other it belongs to."""
 
     novelty: FloatArray
     error: FloatArray
     elements: NDArray[np.str_]
-    frame: IntArray
+    group: IntArray
 
 
 def calibrate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def calibrate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
             held.novelty,
             held.error,
             held.elements,
-            held.frame,
+            held.group,
             levels=_levels(payload["mixture"], place),
             unit=novelty.unit,
             confidence=payload["confidence"],
@@ -53,7 +55,7 @@ def calibrate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         _write(place, {"calibration": None, "reliability": {}, "alarms": [], "refused": str(error.what)})
         return {**told, "refused": f"{error.what} {error.todo}", "alarms": []}
     other = _scored(payload["labels"], potential, novelty, place, core_only=payload["core_only"])
-    found = assess(calibration, other.novelty, other.error, other.elements, other.frame)
+    found = assess(calibration, other.novelty, other.error, other.elements, other.group)
     raised = alarms(found, confidence=calibration.confidence, ranks=payload["new"])
     _write(
         place,
@@ -83,13 +85,14 @@ def _scored(labels: Sequence[str], potential: Any, novelty: Any, place: Workplac
     from clusterflow.score.correlation import force_error_norms
 
     parts = []
-    for number, atoms in enumerate(place.labelled(labels)):
+    frames = place.labelled(labels)
+    for number, atoms in zip(independent_groups(frames), frames, strict=True):
         prediction, scores = predicted_and_scored(atoms, potential, novelty)
         symbols = np.asarray(atoms.get_chemical_symbols())
         error = np.where(core_of(atoms, core_only=core_only), force_error_norms(atoms, prediction), np.nan)
         parts.append((scores, error, symbols, np.full(len(atoms), number)))
-    x, y, names, frame = (np.concatenate([p[i] for p in parts]) if parts else np.empty(0) for i in range(4))
-    return _Scored(x, y, names.astype(np.str_), frame.astype(np.int64))
+    x, y, names, group = (np.concatenate([p[i] for p in parts]) if parts else np.empty(0) for i in range(4))
+    return _Scored(x, y, names.astype(np.str_), group.astype(np.int64))
 
 
 def _levels(mixture: str, place: Workplace) -> dict[str, float]:

@@ -22,13 +22,12 @@ from clusterflow.label.cost import CostModel, fit_cost
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.physics.electrons import valence_electrons
 from clusterflow.selection.held_out import HeldOut
-from clusterflow.state.fragments import annotated_fragments
 
 
 def certified_rule(
     settings: Certified,
     labelled: Sequence[str],
-    asked: Sequence[str],
+    failed: Sequence[str],
     potential: Potential,
     place: Workplace,
     along: BlocksAlong,
@@ -36,8 +35,8 @@ def certified_rule(
     """The certifying rule of an iteration: cost and error model fitted to the labels with these keys; blocks found
     ``along`` the walks.
 
-    Every labelled fragment that a larger labelled one confirms calibrates the error model; of the ``asked`` labels, a
-    larger one that is not there has failed.
+    Every labelled fragment that a larger labelled one confirms calibrates the error model. A larger one whose label is
+    among the ``failed`` counts as an error of any size; one whose label is still on its way tells nothing yet.
     """
     frames = place.labelled(labelled)
     model = calibrate(
@@ -45,7 +44,7 @@ def certified_rule(
         confirmations(frames),
         tolerance=settings.tolerance,
         confidence=settings.confidence,
-        unconfirmed=_failed(frames, labelled, asked, place),
+        unconfirmed=_unconfirmed(frames, failed, place),
     )
     rule: CertifiedRule = settings.build_certified(
         cost=cost_model(labelled, place).seconds, model=model, potential=potential, find=along.of
@@ -53,15 +52,10 @@ def certified_rule(
     return rule
 
 
-def _failed(frames: Sequence[Atoms], labelled: Sequence[str], asked: Sequence[str], place: Workplace) -> int:
+def _unconfirmed(frames: Sequence[Atoms], failed: Sequence[str], place: Workplace) -> int:
     """Larger fragments whose label failed although that of the smaller one is there."""
     there = {str(a.info.get(keys.FRAGMENT, "")) for a in frames}
-    missing = set(asked) - set(labelled)
-    return sum(
-        str(a.info.get(keys.CONFIRMS, "-")) in there
-        for key, a in annotated_fragments(place.folder).items()
-        if key in missing
-    )
+    return sum(str(a.info.get(keys.CONFIRMS, "-")) in there for a in place.annotated(failed))
 
 
 def cost_model(labelled: Sequence[str], place: Workplace) -> CostModel:

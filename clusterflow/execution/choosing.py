@@ -14,7 +14,7 @@ from clusterflow.core import keys
 from clusterflow.core.data import FloatArray, Site
 from clusterflow.core.protocols import Featurizer, Selector
 from clusterflow.execution.certifying import cost_model
-from clusterflow.execution.cutting import groups_of
+from clusterflow.execution.cutting import Purse, groups_of
 from clusterflow.execution.workplace import Workplace
 from clusterflow.extract.rules import WholeStructure
 from clusterflow.extract.sphere import SphericalCut
@@ -30,11 +30,12 @@ from clusterflow.selection.sharing import share_labels
 @dataclass(frozen=True)
 class Chosen:
     """``sites``, best first, of which at most ``budget`` are to be cut; ``limits``: how many of each system (None: as
-    they come); ``told``: for the journal."""
+    they come); ``purse``: what they may cost (None: whatever they do); ``told``: for the journal."""
 
     sites: list[Site]
     budget: int
     limits: Mapping[str, int] | None = None
+    purse: Purse | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,20 +73,27 @@ class Choosing:
         """More sites than the budget, since some fragments will be duplicates or cannot be cut."""
         budget, settings = int(self.payload["budget"]), self.settings
         if settings.share is None:
-            sites, told = self._of(explored, budget)
+            sites, costs, told = self._of(explored, budget)
             most = budget if settings.core_seconds is None else int(told["fragments"])
-            return Chosen(sites, most, None, {"coverage": told} if told else {})
+            return Chosen(sites, most, None, self._purse(costs, {}), {"coverage": told} if told else {})
         limits = self._limits(explored, budget)
-        sites, covered, given = [], {}, dict(limits)
+        sites, costs, covered, given = [], {}, {}, dict(limits)
         for system, limit in given.items():
             if limit:
-                found, told = self._of(explored.of(system), limit)
+                found, its_costs, told = self._of(explored.of(system), limit)
                 sites += found
+                costs |= its_costs
                 if told:
                     covered[system] = told
                     limits[system] = limit if settings.core_seconds is None else int(told["fragments"])
         told_all = {"shares": given, **({"coverage": covered} if covered else {})}
-        return Chosen(sites, sum(limits.values()), limits, told_all)
+        return Chosen(sites, sum(limits.values()), limits, self._purse(costs, given), told_all)
+
+    def _purse(self, costs: Mapping[Site, float], given: Mapping[str, int]) -> Purse | None:
+        """A limit in seconds, and its parts that go with the labels ``given`` to each system."""
+        limit, budget = self.settings.core_seconds, int(self.payload["budget"])
+        own = {s: _part(limit, n, budget) or 0.0 for s, n in given.items()}
+        return None if limit is None else Purse(costs, limit, own)
 
     def _limits(self, explored: Explored, budget: int) -> dict[str, int]:
         """Labels of each system."""
@@ -99,28 +107,35 @@ class Choosing:
             needs[str(atoms.info[keys.SYSTEM])] += float(own.sum())
         return share_labels(needs, budget, floor=floor)
 
-    def _of(self, explored: Explored, budget: int) -> tuple[list[Site], dict[str, float]]:
-        """Sites for so many labels, best first, and what is known of a batch by coverage."""
+    def _of(self, explored: Explored, budget: int) -> tuple[list[Site], dict[Site, float], dict[str, float]]:
+        """Sites for so many labels, best first; of a batch by coverage their predicted s, and what is known of it.
+
+        ``cheapest`` and ``limit`` are told where no site costs as little as the limit.
+        """
         wanted = 4 * budget + 8
         if self.settings.ranking == "coverage":
-            found = self._coverage(explored, budget).choose(explored.frames, explored.scores, wanted)
-            best = found.covers
-            return found.sites, {
+            selector = self._coverage(explored, budget)
+            found = selector.choose(explored.frames, explored.scores, wanted)
+            best, limit = found.covers, selector.budget_seconds
+            told = {
                 "covers": best.value,
                 "at_least": best.value / best.bound if best.bound > 0 else 1.0,
                 "core_seconds": found.seconds,
                 "fragments": found.n_batch,
             }
-        selector: Selector = FrameSelector()
+            if limit is not None and limit < found.cheapest < np.inf:
+                told |= {"cheapest": found.cheapest, "limit": limit}
+            return found.sites, dict(zip(found.sites, found.costs, strict=True)), told
+        by_rank: Selector = FrameSelector()
         if isinstance(self.rule, SphericalCut):
-            selector = AtomSelector(per_frame=self.settings.per_frame)
+            by_rank = AtomSelector(per_frame=self.settings.per_frame)
         elif not isinstance(self.rule, WholeStructure):
-            selector = replace(self.settings.build(), along=self.along)
-        return selector.select(explored.frames, explored.scores, budget=wanted, rng=self.rng), {}
+            by_rank = replace(self.settings.build(), along=self.along)
+        return by_rank.select(explored.frames, explored.scores, budget=wanted, rng=self.rng), {}, {}
 
     def _coverage(self, explored: Explored, batch: int) -> CoverageSelector:
         payload = self.payload
-        known = self.place.annotated([k for k in payload["known"] if k not in payload["held_out"]])
+        known = self.place.annotated(learned_from(payload))
         cost, electrons = cost_model(payload["known"], self.place), _Electrons.of(known)
         return CoverageSelector(
             features=explored.features,
@@ -132,6 +147,13 @@ class Choosing:
             budget_seconds=_part(self.settings.core_seconds, batch, int(payload["budget"])),
             floor=explored.floor,
         )
+
+
+def learned_from(payload: Mapping[str, Any]) -> list[str]:
+    """Labels that a potential learns from, now or once they are there: a fragment whose label failed teaches nothing,
+    and what is like it is as little known as before."""
+    without = {*payload["held_out"], *payload.get("failed", ())}
+    return [k for k in payload["known"] if k not in without]
 
 
 def _part(seconds: float | None, batch: int, budget: int) -> float | None:

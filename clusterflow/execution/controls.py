@@ -12,6 +12,7 @@ from clusterflow.config.extract import Extract
 from clusterflow.core import keys
 from clusterflow.core.frames import write_frames
 from clusterflow.core.protocols import Selector
+from clusterflow.execution.choosing import learned_from
 from clusterflow.execution.cutting import annotated, cut, groups_of, walked
 from clusterflow.execution.scoring import potential_of
 from clusterflow.execution.workplace import Workplace, describe_fragments, section
@@ -63,7 +64,7 @@ def _farthest(
     payload: Mapping[str, Any], place: Workplace, frames: Sequence[Atoms], rule: Any, along: BlocksAlong | None
 ) -> Selector:
     potential = potential_of(payload["model"], place)
-    known = place.annotated([k for k in payload["known"] if k not in payload["held_out"]])
+    known = place.annotated(learned_from(payload))
     return FarthestPointSelector(
         features=[potential.features(a) for a in frames],
         known_features=np.concatenate([potential.features(a) for a in known]),

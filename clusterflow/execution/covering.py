@@ -25,7 +25,7 @@ from clusterflow.execution.workplace import Workplace, section
 from clusterflow.extract.rules import BuildingBlockRule, WholeStructure
 from clusterflow.physics.block_reuse import BlocksAlong
 from clusterflow.selection.cbad import Bins, Cover, Descriptors
-from clusterflow.selection.duplicates import drop_duplicates
+from clusterflow.selection.duplicates import DUPLICATE, drop_duplicates
 from clusterflow.selection.held_out import HeldOut
 
 RECORD = "cbad.json"
@@ -193,7 +193,7 @@ def _around(
             refused.append(f"atom {index} of frame {frame[:12]}: {why}")
             continue
         if not drop_duplicates([fragment], known=[*known, *(f for f, _ in cut)]):
-            refused.append(f"atom {index} of frame {frame[:12]}: the same fragment is labelled already")
+            refused.append(f"atom {index} of frame {frame[:12]}: {DUPLICATE}")
             continue
         core = fragment.parent[fragment.core & (fragment.parent >= 0)]
         inside = np.isin(members, core).any(axis=1)

@@ -251,7 +251,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         for name in sorted({str(a.info[keys.SYSTEM]) for a in frames}):
             along.of(place.system(name))  # walks start here: its bonds hold until they break
     rule = (
-        certified_rule(settings, payload["labelled"], payload["known"], potential, place, along)
+        certified_rule(settings, payload["labelled"], payload.get("failed", ()), potential, place, along)
         if certifying
         else plain
     )
@@ -275,7 +275,7 @@ def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
                 todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
             ) from error
         sites, agreed = _worth_asking(chosen.sites, frames, scores, getattr(density, "threshold", None))
-        kept, refused = cut(frames, sites, rule, along, known, chosen.budget, held_out, chosen.limits)
+        kept, refused = cut(frames, sites, rule, along, known, chosen.budget, held_out, chosen.limits, chosen.purse)
         told = {**chosen.told, **({"below_threshold": agreed} if agreed else {})}
     by_id = {content_hash(a): a for a in frames}
     wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]

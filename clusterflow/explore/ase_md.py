@@ -52,23 +52,12 @@ class ASEExplorer:
     limits: BlowUpLimits = field(default_factory=BlowUpLimits)
 
     def __post_init__(self) -> None:
-        self._settings()
+        WalkSettings.of(self)
         if not self.barostat_time_fs > 0.0:
             raise InputError(
                 f"Explorer setting barostat_time_fs = {self.barostat_time_fs} makes no sense.",
                 todo="Allowed: above 0 fs.",
             )
-
-    def _settings(self) -> WalkSettings:
-        return WalkSettings(
-            self.temperature_K,
-            self.pressure_GPa,
-            self.steps,
-            self.timestep_fs,
-            self.friction_time_fs,
-            self.frame_interval,
-            self.limits,
-        )
 
     def explore(self, start: Atoms, potential: Potential, *, seed: int, workdir: Path) -> Trajectory:
         """As `OpenMMExplorer.explore`; additionally raises `InputError` where constant pressure is asked of a potential
@@ -76,7 +65,7 @@ class ASEExplorer:
         check_start(start, self.pressure_GPa)
         check_elements(start, potential)
         check_overlap(start, self.limits)
-        return run_walk(ASEDynamics(self, start, potential, seed), start, self._settings(), Path(workdir))
+        return run_walk(ASEDynamics(self, start, potential, seed), start, WalkSettings.of(self), Path(workdir))
 
 
 class ASEDynamics:

@@ -75,24 +75,13 @@ class OpenMMExplorer:
     platform: str = "CPU"
 
     def __post_init__(self) -> None:
-        self._settings()
+        WalkSettings.of(self)
         if self.barostat_interval < 1 or self.barostat not in ("affine", "openmm"):
             raise InputError(
                 f"Explorer settings barostat = {self.barostat}, barostat_interval = {self.barostat_interval} make no "
                 "sense.",
                 todo="Allowed: barostat affine or openmm, interval 1 or more steps.",
             )
-
-    def _settings(self) -> WalkSettings:
-        return WalkSettings(
-            self.temperature_K,
-            self.pressure_GPa,
-            self.steps,
-            self.timestep_fs,
-            self.friction_time_fs,
-            self.frame_interval,
-            self.limits,
-        )
 
     def explore(self, start: Atoms, potential: Potential, *, seed: int, workdir: Path) -> Trajectory:
         """Walks from ``start``; the same seed gives the same walk, bit by bit, on the same machine.
@@ -113,7 +102,7 @@ class OpenMMExplorer:
         evaluator = Evaluator(potential, start, 10.0 * self.limits.max_force)
         dynamics = OpenMMDynamics(self, start, evaluator, seed)
         try:
-            return run_walk(dynamics, start, self._settings(), Path(workdir))
+            return run_walk(dynamics, start, WalkSettings.of(self), Path(workdir))
         finally:
             dynamics.close()
 

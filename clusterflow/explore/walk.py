@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from ase import Atoms
@@ -55,6 +55,11 @@ class WalkSettings:
     friction_time_fs: float
     frame_interval: int
     limits: BlowUpLimits
+
+    @classmethod
+    def of(cls, explorer: Any) -> Self:
+        """Those of an explorer that has them as its own fields; checked as when made."""
+        return cls(*(getattr(explorer, name) for name in cls.__dataclass_fields__))
 
     def __post_init__(self) -> None:
         wrong = [

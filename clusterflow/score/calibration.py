@@ -6,13 +6,13 @@ the ratios of true to fitted errors are turned into a factor such that
 
     bound = factor · (fitted error + floor)
 
-holds for a stated share of the atoms of a new structure. Atoms of one structure are not independent, so the quantile is
-that of hierarchical conformal prediction (Lee, Barber and Willett (2023), arXiv:2306.06342): each of the K structures
-weighs 1/(K + 1), shared by its atoms, and the rest lies at infinity. With fewer than confidence/(1 − confidence)
-structures (9 for 90 %) there is no finite bound, and none is given. A ratio is taken with a curve fitted without the
-structure's own fold (ten folds), so that no label is spent on the quantile alone. The guarantee of a strict split holds
-then as far as the curve hardly changes when a fold is left out (Barber et al., Ann. Stat. 49, 486 (2021),
-doi:10.1214/20-AOS1965).
+holds for a stated share of the atoms of a new structure. Atoms of one structure are not independent, nor are structures
+of one walk (`clusterflow.score.independence`), which count as one here. So the quantile is that of hierarchical
+conformal prediction (Lee, Barber and Willett (2023), arXiv:2306.06342): each of the K structures weighs 1/(K + 1),
+shared by its atoms, and the rest lies at infinity. With fewer than confidence/(1 − confidence) structures (9 for 90 %)
+there is no finite bound, and none is given. A ratio is taken with a curve fitted without the structure's own fold (ten
+folds), so that no label is spent on the quantile alone. The guarantee of a strict split holds then as far as the curve
+hardly changes when a fold is left out (Barber et al., Ann. Stat. 49, 486 (2021), doi:10.1214/20-AOS1965).
 
 Each element has its own curve and factor (Mondrian conformal prediction); one with too few atoms or structures shares
 the pooled curve, over novelty above the element's usual level. Nothing holds for structures that are not like the held
@@ -146,15 +146,16 @@ def calibrate(
     unit: str = "nats",
     confidence: float = CONFIDENCE,
 ) -> Calibration:
-    """Calibration from held-out atoms: ``novelty`` (n,), ``force_error`` (n,) = |ΔF| in eV/Å, chemical symbols and the
-    structure of each (``groups``). Atoms without a label (NaN error) and with infinite novelty are left out.
+    """Calibration from held-out atoms: ``novelty`` (n,), ``force_error`` (n,) = |ΔF| in eV/Å, chemical symbols and, in
+    ``groups``, the structure or walk of each: the bound holds for a new one. Atoms without a label (NaN error) and with
+    infinite novelty are left out.
 
     Raises
     ------
     InputError
         Different lengths, NaN novelties, or a confidence outside 0 to 1.
     ScienceError
-        Fewer than 20 atoms, or all from one structure: no number would mean anything.
+        Fewer than 20 atoms, or all from one structure or walk: no number would mean anything.
     """
     if not 0.0 < confidence < 1.0:
         raise InputError(f"A confidence of {confidence} makes no bound.", todo="Give one between 0 and 1, such as 0.9.")
@@ -164,7 +165,7 @@ def calibrate(
     n_groups = len(np.unique(structure))
     if len(x) < FEWEST_ATOMS or n_groups < 2:
         raise ScienceError(
-            f"{len(x)} held-out atoms of {n_groups} structures cannot calibrate a novelty.",
+            f"{len(x)} held-out atoms of {n_groups} independent structures cannot calibrate a novelty.",
             todo=f"It takes {FEWEST_ATOMS} atoms of 2 structures, and {structures_needed(confidence)} for a bound.",
         )
     usual = {str(e): float((levels or {}).get(str(e), np.median(x[names == e]))) for e in np.unique(names)}

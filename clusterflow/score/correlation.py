@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from clusterflow.core.data import FloatArray, IntArray, Prediction
 from clusterflow.errors import InputError
+from clusterflow.score.independence import independent_groups
 
 ALL = "all"
 """Key of the figures over all elements together, the ranking that a selection across elements uses."""
@@ -58,8 +59,8 @@ def rank_correlation(
 ) -> Correlation | None:
     """Correlation of ``novelty`` (n,) with ``force_error`` (n,) in eV/Å; None for fewer than three atoms.
 
-    ``groups`` (n,) is the frame of each atom: atoms of one frame are not independent, so the bootstrap draws whole
-    frames where there are at least three, and single atoms otherwise (then the interval is too narrow). Atoms whose
+    ``groups`` (n,) is the frame or walk of each atom: atoms of one are not independent, so the bootstrap draws whole
+    groups where there are at least three, and single atoms otherwise (then the interval is too narrow). Atoms whose
     error is NaN (no label) are left out.
 
     Raises
@@ -156,7 +157,8 @@ def correlations_by_element(
     """Correlation per element over labelled ``frames``, and under `ALL` over all atoms. Elements with fewer than three
     labelled atoms are absent.
 
-    ``novelty`` holds one array (n,) per frame, ``predictions`` those of the model that gave the features.
+    ``novelty`` holds one array (n,) per frame, ``predictions`` those of the model that gave the features. What comes of
+    one walk counts as one observation of many atoms (`independent_groups`).
 
     Raises
     ------
@@ -173,7 +175,7 @@ def correlations_by_element(
     error = np.concatenate([force_error_norms(a, p) for a, p in zip(frames, predictions, strict=True)])
     value = np.concatenate([np.asarray(v, dtype=np.float64) for v in novelty])
     element = np.concatenate([a.get_chemical_symbols() for a in frames])
-    frame = np.repeat(np.arange(len(frames)), [len(a) for a in frames])
+    frame = np.repeat(independent_groups(frames), [len(a) for a in frames])
     found: dict[str, Correlation] = {}
     for name in [ALL, *np.unique(element)]:
         mine = np.ones(len(element), dtype=bool) if name == ALL else element == name

@@ -34,13 +34,20 @@ _FEWEST = 2
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """``sites``, of which the first ``n_batch`` are the batch and cost ``seconds`` by prediction, the others spares;
-    ``covers``: the part of the batch that was chosen before all was covered, with value and bound."""
+    """``sites``, of which the first ``n_batch`` are the batch, the others spares; ``costs``: predicted s of each;
+    ``covers``: the part of the batch that was chosen before all was covered, with value and bound; ``cheapest``: least
+    predicted s of all that could be chosen, infinite if nothing could."""
 
     sites: list[Site]
     n_batch: int
-    seconds: float
+    costs: tuple[float, ...]
     covers: Batch
+    cheapest: float
+
+    @property
+    def seconds(self) -> float:
+        """Predicted s of the batch."""
+        return sum(self.costs[: self.n_batch])
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class CoverageSelector:
     batch
         At most so many groups are chosen together; further ones that `select` returns are spares.
     budget_seconds
-        Predicted core-seconds of the batch; None: ``batch`` times the median over the groups looked at.
+        Most that the batch may cost together, in predicted core-seconds; None: ``batch`` times the median over the
+        groups looked at.
     floor
         Element number → score up to which an atom is known; 0 for elements that are not named. A score above it,
         calibrated or not, is what there is to cover.
@@ -97,7 +105,7 @@ class CoverageSelector:
         self._check(frames, scores)
         atoms = _Pool.of(frames, scores, self.features, self.groups, self.floor, self.seconds)
         if not atoms.n_items:
-            return Chosen([], 0, 0.0, Batch((), 0.0, 0.0, 0.0))
+            return Chosen([], 0, (), Batch((), 0.0, 0.0, 0.0), np.inf)
         function = self._coverage(atoms)
         limit = self.budget_seconds
         if limit is None:
@@ -106,11 +114,14 @@ class CoverageSelector:
         best = choose(function, atoms.costs, count=count, budget=limit)
         batch = [*best.items]
         batch += further(function, atoms.costs, batch, count=count - len(batch), budget=limit - best.cost)
-        spares = further(function, atoms.costs, batch, count=budget - len(batch))
+        # What alone exceeds a limit that was set is no spare: at an infinite cost it is never worth it.
+        costs = atoms.costs if self.budget_seconds is None else np.where(atoms.costs <= limit, atoms.costs, np.inf)
+        spares = further(function, costs, batch, count=budget - len(batch))
         places = atoms.site[[*batch, *spares]]
         ids = {f: content_hash(frames[f]) for f in np.unique(atoms.frame[places]).tolist()}
         sites = [Site(ids[int(atoms.frame[k])], int(atoms.index[k])) for k in places]
-        return Chosen(sites, len(batch), float(atoms.costs[batch].sum()), best)
+        told = tuple(atoms.costs[[*batch, *spares]].tolist())
+        return Chosen(sites, len(batch), told, best, float(atoms.costs.min()))
 
     def _check(self, frames: Sequence[Atoms], scores: Sequence[FloatArray]) -> None:
         lengths = [len(a) for a in frames]

@@ -19,6 +19,8 @@ from scipy.spatial.distance import pdist
 from clusterflow.core.data import BoolArray, FloatArray, Fragment, IntArray
 from clusterflow.core.frames import digest
 
+DUPLICATE = "the same fragment is labelled already"
+"""Why a duplicate is refused, for the journal."""
 TOLERANCE = 0.01
 """Å: how far any of the sorted distances may be apart in two equal fragments."""
 

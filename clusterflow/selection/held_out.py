@@ -8,49 +8,41 @@ import numpy as np
 from ase import Atoms
 
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray, FloatArray, IntArray
+from clusterflow.core.data import BoolArray, IntArray
 from clusterflow.core.frames import content_hash, digest
-from clusterflow.selection.duplicates import TOLERANCE, Fingerprint, fingerprint
+from clusterflow.selection.duplicates import Fingerprint, fingerprint
+from clusterflow.selection.periodic_copies import Surroundings, surroundings
 
 _DECIMALS = 3
 _LARGEST = 3000
-"""Atoms up to which all distances are compared; a larger structure is only compared as it stands."""
+"""Atoms up to which distances are compared; a larger structure is only compared as it stands."""
 
 
 def structure_hash(atoms: Atoms) -> str:
-    """Hash of the species and all distances, to 0.001 Å: equal for copies that are turned, moved, mirrored or in
-    another order, unless a distance lies on the edge of rounding (`HeldOut` has a tolerance instead).
+    """Hash of the species and distances, to 0.001 Å: equal for copies that are turned, moved, mirrored or in another
+    order, and for periodic ones in another cell, unless a distance lies on the edge of rounding (`HeldOut` has a
+    tolerance instead).
 
-    For periodic structures the nearest images count, and the cell by its lengths and angles.
+    All distances of finite structures; of periodic ones those to the nearest neighbours of each atom.
     """
     if len(atoms) > _LARGEST:
         return content_hash(atoms)
-    print_ = _print_of(atoms)
-    grid = 10.0**_DECIMALS
-    rounded = np.rint(print_.distances * grid).astype("<i8").tobytes()
-    cell = np.rint(_cell(atoms) * grid).astype("<i8").tobytes()
-    return digest(print_.composition, rounded, cell, np.asarray(atoms.pbc, dtype=np.uint8).tobytes())
+    if atoms.pbc.any():
+        return surroundings(atoms).hash(_DECIMALS)
+    print_ = fingerprint(atoms)
+    rounded = np.rint(print_.distances * 10.0**_DECIMALS).astype("<i8").tobytes()
+    no_cell = np.zeros(6, dtype="<i8").tobytes()  # what hashes were made of before, so that they stay what they are
+    return digest(print_.composition, rounded, no_cell, np.zeros(3, dtype=np.uint8).tobytes())
 
 
-class _Periodic(Fingerprint):
-    """As `Fingerprint`, with the distances to the nearest images."""
-
-    def __init__(self, atoms: Atoms) -> None:
-        super().__init__(np.asarray(atoms.numbers, dtype=np.int64) * 2, np.asarray(atoms.positions, dtype=np.float64))
-        i, j = np.triu_indices(len(atoms), 1)
-        all_ = atoms.get_all_distances(mic=True)[i, j]
-        low, high = np.minimum(atoms.numbers[i], atoms.numbers[j]), np.maximum(atoms.numbers[i], atoms.numbers[j])
-        ordered = np.asarray(all_[np.lexsort((all_, high, low))], dtype=np.float64)
-        self.__dict__["distances"] = ordered
-        self.__dict__["size"] = float(np.sqrt((ordered**2).mean())) if len(ordered) else 0.0
+def _print_of(atoms: Atoms) -> Fingerprint | Surroundings:
+    return surroundings(atoms) if atoms.pbc.any() else fingerprint(atoms)
 
 
-def _print_of(atoms: Atoms) -> Fingerprint:
-    return _Periodic(atoms) if atoms.pbc.any() else fingerprint(atoms)
-
-
-def _cell(atoms: Atoms) -> FloatArray:
-    return np.asarray(atoms.cell.cellpar() if atoms.pbc.any() else np.zeros(6), dtype=np.float64)
+def _same(one: Fingerprint | Surroundings, other: Fingerprint | Surroundings) -> bool:
+    if isinstance(one, Surroundings):
+        return isinstance(other, Surroundings) and one.matches(other)
+    return isinstance(other, Fingerprint) and one.matches(other)
 
 
 class HeldOut:
@@ -64,31 +56,29 @@ class HeldOut:
 
     def __init__(self, frames: Iterable[Atoms]) -> None:
         self._exact: set[str] = set()
-        self._prints: dict[str, list[tuple[Fingerprint, Atoms]]] = {}
+        self._prints: dict[str, list[Fingerprint | Surroundings]] = {}
         self._parts: dict[str, list[tuple[IntArray, IntArray]]] = {}
         for atoms in frames:
             self._exact.add(content_hash(atoms))
             if len(atoms) <= _LARGEST:
                 print_ = _print_of(atoms)
-                self._prints.setdefault(print_.composition, []).append((print_, atoms))
+                self._prints.setdefault(print_.composition, []).append(print_)
             if (part := _part(atoms)) is not None:
                 self._parts.setdefault(part[0], []).append(part[1:])
 
     def refuses(self, atoms: Atoms) -> str:
         """Why a structure may not be trained on, "" if it may.
 
-        It may not if it is one of the test set, whatever its orientation, handedness, order of atoms and core
-        (distances to 0.01 Å), or if both were cut from one frame and an atom of the core of one is among the atoms of
-        the other: a larger fragment that confirms one, say.
+        It may not if it is one of the test set, whatever its orientation, handedness, order of atoms, core and periodic
+        cell (distances to 0.01 Å), or if both were cut from one frame and an atom of the core of one is among the atoms
+        of the other: a larger fragment that confirms one, say.
         """
         if content_hash(atoms) in self._exact:
             return "it is in the test set"
         if len(atoms) <= _LARGEST and self._prints:
             print_ = _print_of(atoms)
-            for other, its in self._prints.get(print_.composition, []):
-                same_box = np.array_equal(its.pbc, atoms.pbc) and np.allclose(_cell(its), _cell(atoms), atol=TOLERANCE)
-                if same_box and print_.matches(other):
-                    return "it is a copy of one of the test set"
+            if any(_same(print_, other) for other in self._prints.get(print_.composition, [])):
+                return "it is a copy of one of the test set"
         part = _part(atoms)
         if part is not None:
             frame, core, real = part

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.tasks import Inputs, SystemInput
+from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.frames import canonical_json, digest
 
@@ -16,6 +17,21 @@ TOY_INPUTS = Inputs(
     level_of_theory="toy",
     elements=("C", "H", "O", "Zn"),
 )
+
+
+def toy_config(**changes: Any) -> Campaign:
+    """A small campaign for the toy: two iterations of five labels; ``changes`` replace whole sections."""
+    data: dict[str, Any] = {
+        "name": "toy",
+        "seed": 3,
+        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
+        "start": {"fragments": 8, "test_fragments": 4},
+        "explore": {"walkers": 3},
+        "select": {"fragments": 5},
+        "stop": {"iterations": 2},
+        **changes,
+    }
+    return Campaign.model_validate(data)
 
 
 def toy_result(task: Task) -> TaskResult:

@@ -16,6 +16,7 @@ from clusterflow.core import keys
 from clusterflow.core.data import BoolArray, FloatArray
 from clusterflow.core.frames import certificate_from_atoms
 from clusterflow.errors import InputError
+from clusterflow.train.dataset import check_sets
 
 
 def core_atoms(atoms: Atoms) -> BoolArray:
@@ -39,6 +40,19 @@ def core_atoms(atoms: Atoms) -> BoolArray:
             todo=f"Each atom is one of {', '.join(keys.REGIONS)}; remove the array to train on all forces.",
         )
     return core
+
+
+def learnable_sets(
+    training: Sequence[Atoms], validation: Sequence[Atoms], *, core_only: bool
+) -> tuple[str, Sequence[Atoms], Sequence[Atoms]]:
+    """The level of theory of both sets, and the sets as they are learnt from, with ``core_only`` as by `mask_forces`.
+
+    Raises as `clusterflow.train.dataset.check_sets`.
+    """
+    level = check_sets(training, validation)
+    if not core_only:
+        return level, training, validation
+    return level, mask_forces(training), mask_forces(validation)
 
 
 def mask_forces(frames: Sequence[Atoms]) -> list[Atoms]:

@@ -11,15 +11,15 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from clusterflow.core.data import FloatArray, Prediction
-from clusterflow.physics.sparse_hessian import strict_reach
 from clusterflow.train.calculator import PotentialCalculator
 from clusterflow.train.linear_basis import energy_and_gradient
 from clusterflow.train.linear_model import LinearModel, read_model, spectra_by_element
 from clusterflow.train.linear_pairs import find_pairs
+from clusterflow.train.loaded_model import LoadedModel
 from clusterflow.train.repulsion import repulsion
 
 
-class LinearPotential:
+class LinearPotential(LoadedModel):
     """A linear model in use; implements `Potential` and `Featurizer` of `clusterflow.core.protocols`.
 
     The feature vector of an atom is a projection of its power spectrum
@@ -27,8 +27,15 @@ class LinearPotential:
     """
 
     def __init__(self, model: LinearModel, *, threads: int = 1) -> None:
+        super().__init__(
+            model_id=model.model_id,
+            elements=model.elements,
+            level_of_theory=model.level_of_theory,
+            cutoff=model.settings.cutoff,
+            layers=1,
+            feature_width=int(model.features.directions.shape[-1]) + 1,
+        )
         self._model, self._threads = model, threads
-        self._model_id = model.model_id
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> Self:
@@ -38,36 +45,6 @@ class LinearPotential:
     @property
     def model(self) -> LinearModel:
         return self._model
-
-    @property
-    def cutoff(self) -> float:
-        """Neighbour radius in Å."""
-        return self._model.settings.cutoff
-
-    @property
-    def reach(self) -> float:
-        """2 * cutoff, Å: two atoms within the cutoff of a third one couple."""
-        return strict_reach(1, self.cutoff)
-
-    @property
-    def model_id(self) -> str:
-        """Equal id = equal predictions (on the same kind of machine)."""
-        return self._model_id
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """The elements the model knows."""
-        return self._model.elements
-
-    @property
-    def level_of_theory(self) -> str:
-        """The level of the labels it was fitted to; "" if they stated none."""
-        return self._model.level_of_theory
-
-    @property
-    def feature_width(self) -> int:
-        """Length of the feature vector of an atom."""
-        return int(self._model.features.directions.shape[-1]) + 1
 
     def predict(self, frames: Sequence[Atoms]) -> list[Prediction]:
         """Energy, forces and, for frames periodic in three directions, stress of each frame.

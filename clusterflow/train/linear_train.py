@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -14,14 +13,15 @@ from threadpoolctl import threadpool_limits
 
 from clusterflow.core.data import FloatArray, TrainedModel
 from clusterflow.core.frames import canonical_json, digest
-from clusterflow.errors import InputError, LevelOfTheoryError, StateError
+from clusterflow.errors import InputError, LevelOfTheoryError
 from clusterflow.train import core_mask, dataset
+from clusterflow.train.core_mask import learnable_sets
 from clusterflow.train.linear_basis import Basis
 from clusterflow.train.linear_config import LinearModelSettings, LinearTrainingSettings
 from clusterflow.train.linear_fit import Fit, choose_channels, normal_equations, solve
 from clusterflow.train.linear_model import LinearModel, fit_features, read_model, write_model
 from clusterflow.train.linear_potential import LinearPotential
-from clusterflow.train.model_folder import read_document
+from clusterflow.train.model_folder import finished_training
 
 MODEL_FOLDER, LOG_FILE = "model", "train.log"
 
@@ -61,12 +61,10 @@ class LinearTrainer:
         TrainError
             The equations cannot be solved.
         """
-        level = dataset.check_sets(training, validation)
-        if self.settings.core_only:
-            training, validation = core_mask.mask_forces(training), core_mask.mask_forces(validation)
+        level, training, validation = learnable_sets(training, validation, core_only=self.settings.core_only)
         before = self._start_model(start, level) if start is not None else None
         key = self._key(training, validation, before.model_id if before is not None else "", seed)
-        finished = _finished(workdir / MODEL_FOLDER, key)
+        finished = finished_training(workdir / MODEL_FOLDER, key, lambda folder: read_model(folder).model_id)
         if finished is not None:
             return finished
         workdir.mkdir(parents=True, exist_ok=True)
@@ -167,17 +165,6 @@ def _energy_shifts(before: LinearModel, frames: Sequence[Atoms]) -> FloatArray:
     size = len(before.elements)
     counts = [np.bincount(dataset.type_indices(a, before.elements), minlength=size) for a in frames]
     return dataset.fit_shifts(np.array(counts, dtype=np.float64), np.array(errors), prior=0.0)
-
-
-def _finished(folder: Path, key: str) -> TrainedModel | None:
-    """The model of an earlier, complete call with the same arguments."""
-    try:
-        training: Mapping[str, Any] = read_document(folder).get("training", {})
-        if training.get("key") != key:
-            return None
-        return TrainedModel(folder, read_model(folder).model_id, dict(training["metrics"]))
-    except StateError:
-        return None
 
 
 def _log(workdir: Path, n_train: int, n_validation: int, level: str, metrics: Mapping[str, float], fit: Fit) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clusterflow.core.data import TrainedModel
 from clusterflow.errors import StateError
 
 MODEL_FORMAT = 1
@@ -48,6 +49,18 @@ def read_document(folder: Path) -> dict[str, Any]:
 def kind_of(folder: Path) -> str:
     """The kind of model in a folder ("nequip", "linear", …); raises as `read_document`."""
     return str(read_document(folder).get("kind", FIRST_KIND))
+
+
+def finished_training(folder: Path, key: str, identify: Callable[[Path], str]) -> TrainedModel | None:
+    """The model of an earlier, complete training with this key; ``identify`` reads and verifies a folder and returns
+    the model_id. None if there is no such model, or a damaged one."""
+    try:
+        training: Mapping[str, Any] = read_document(folder).get("training", {})
+        if training.get("key") != key:
+            return None
+        return TrainedModel(folder, identify(folder), dict(training["metrics"]))
+    except StateError:
+        return None
 
 
 def write_folder(

@@ -12,9 +12,9 @@ from ase import Atoms
 from clusterflow.core.data import FloatArray, Prediction
 from clusterflow.errors import InputError
 from clusterflow.physics.hessian import matrix, row_atoms
-from clusterflow.physics.sparse_hessian import strict_reach
 from clusterflow.train import dataset, nequip_hessian, nequip_model
 from clusterflow.train.calculator import PotentialCalculator
+from clusterflow.train.loaded_model import LoadedModel
 from clusterflow.train.nequip_forward import (
     energies_only,
     energy_and_gradient,
@@ -28,7 +28,7 @@ _BATCH_ATOMS = 256
 """Frames are predicted together up to this many atoms: more gains nothing on a CPU and costs memory."""
 
 
-class NequIPPotential:
+class NequIPPotential(LoadedModel):
     """A model folder in use; implements `Potential` and `Featurizer` of `clusterflow.core.protocols`.
 
     The feature vector of an atom is the input of the last linear layer of NequIP's per-atom energy readout: the
@@ -37,11 +37,18 @@ class NequIPPotential:
     """
 
     def __init__(self, model: Any, config: ModelConfig, model_id: str, *, device: str, threads: int) -> None:
-        self._model, self._config, self._model_id = model, config, model_id
+        readout = nequip_model.readout_module(model)
+        super().__init__(
+            model_id=model_id,
+            elements=config.elements,
+            level_of_theory=config.level_of_theory,
+            cutoff=config.settings.r_max,
+            layers=config.settings.layers,
+            feature_width=int(readout.in_features),
+        )
+        self._model, self._config = model, config
         self._device, self._threads = device, threads
         self._seen: list[Any] = []
-        readout = nequip_model.readout_module(model)
-        self._width = int(readout.in_features)
         readout.register_forward_pre_hook(lambda _, inputs: self._seen.append(inputs[0]))
 
     @classmethod
@@ -73,36 +80,6 @@ class NequIPPotential:
         if dtype not in (None, config.settings.dtype):
             identity = f"{identity}-{dtype}"
         return cls(model.to(where), config, identity, device=where, threads=threads)
-
-    @property
-    def cutoff(self) -> float:
-        """Neighbour radius in Å."""
-        return self._config.settings.r_max
-
-    @property
-    def reach(self) -> float:
-        """2 * layers * cutoff, Å: two atoms within the energy reach of a third couple."""
-        return strict_reach(self._config.settings.layers, self._config.settings.r_max)
-
-    @property
-    def model_id(self) -> str:
-        """Equal id = equal predictions (on the same kind of machine)."""
-        return self._model_id
-
-    @property
-    def elements(self) -> tuple[str, ...]:
-        """The elements the model knows."""
-        return self._config.elements
-
-    @property
-    def level_of_theory(self) -> str:
-        """The level of the labels it was trained on; "" if they stated none."""
-        return self._config.level_of_theory
-
-    @property
-    def feature_width(self) -> int:
-        """Length of the feature vector of an atom."""
-        return self._width
 
     def predict(self, frames: Sequence[Atoms]) -> list[Prediction]:
         """Energy, forces and, for frames periodic in three directions, stress of each frame.

@@ -20,9 +20,11 @@ from ase import Atoms
 
 from clusterflow.core.data import FloatArray, TrainedModel
 from clusterflow.core.frames import canonical_json, content_hash, digest
-from clusterflow.errors import InputError, LevelOfTheoryError, StateError
-from clusterflow.train import core_mask, dataset, nequip_model
+from clusterflow.errors import InputError, LevelOfTheoryError
+from clusterflow.train import dataset, nequip_model
+from clusterflow.train.core_mask import learnable_sets
 from clusterflow.train.dataset import Graph
+from clusterflow.train.model_folder import finished_training
 from clusterflow.train.nequip_config import NequIPModelSettings, NequIPTrainingSettings
 from clusterflow.train.nequip_loop import Loop, evaluate
 from clusterflow.train.nequip_model import ModelConfig
@@ -65,14 +67,12 @@ class NequIPTrainer:
         TrainError
             The loss diverged.
         """
-        level = dataset.check_sets(training, validation)
-        if self.settings.core_only:
-            training, validation = core_mask.mask_forces(training), core_mask.mask_forces(validation)
+        level, training, validation = learnable_sets(training, validation, core_only=self.settings.core_only)
         config = self._start_config(start, level) if start is not None else self._fresh_config(training, level)
         workdir.mkdir(parents=True, exist_ok=True)
         start_id = str(nequip_model.read_document(start)["model_id"]) if start is not None else ""
         key = self._key(training, validation, start_id, seed)
-        finished = _finished(workdir / MODEL_FOLDER, key)
+        finished = finished_training(workdir / MODEL_FOLDER, key, _identity)
         if finished is not None:
             return finished
         with nequip_model.cpu_threads(self.settings.threads):
@@ -196,16 +196,9 @@ def refit_shifts(model: Any, graphs: Sequence[Graph], elements: Sequence[str], *
     return {e: float(c) for e, c in zip(elements, change, strict=True)}
 
 
-def _finished(folder: Path, key: str) -> TrainedModel | None:
-    """The model of an earlier, complete call with the same arguments."""
-    try:
-        document = nequip_model.read_document(folder)
-        if document.get("training", {}).get("key") != key:
-            return None
-        nequip_model.read_weights(folder, nequip_model.read_config(folder))
-    except StateError:
-        return None
-    return TrainedModel(folder, str(document["model_id"]), dict(document["training"]["metrics"]))
+def _identity(folder: Path) -> str:
+    config = nequip_model.read_config(folder)
+    return nequip_model.model_identity(config, nequip_model.read_weights(folder, config))
 
 
 def _finish(loop: Loop, config: ModelConfig, history: dict[str, Any], workdir: Path) -> TrainedModel:

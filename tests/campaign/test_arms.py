@@ -159,6 +159,25 @@ def test_an_arm_that_cannot_go_on_ends_and_the_campaign_does_not() -> None:
     assert "arm/1/random/ended" not in snapshot.decisions
 
 
+def test_an_arm_that_goes_by_features_knows_which_of_its_labels_failed() -> None:
+    snapshot = Snapshot()
+    config = campaign(select={"fragments": 15}, controls={"arms": ["random", "farthest_point"], "share": 0.7})
+    lost: dict[str, str] = {}
+
+    def fails(task: Task) -> str:
+        if task.kind == "control":
+            lost.setdefault(task.payload["arm"], toy_result(task).summary["fragments"][0]["label_key"])
+        return "SCF" if task.key in lost.values() else ""
+
+    _, ran = finish(config, snapshot, fails)
+    second = {t.payload["arm"]: t.payload for t in ran if t.kind == "control"}
+    assert second["farthest_point"]["failed"] == [lost["farthest_point"]]
+    assert "failed" not in second["random"]
+    del snapshot.outcomes[lost["farthest_point"]]  # what --retry-failed does
+    _, ran = finish(config, snapshot)
+    assert "control" not in {t.kind for t in ran}
+
+
 def test_a_campaign_that_finds_nothing_new_ends_with_its_arms() -> None:
     snapshot = Snapshot()
     config = campaign(select={"fragments": 10}, controls={"arms": ["random"]}, stop={"iterations": 5})

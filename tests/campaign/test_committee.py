@@ -16,24 +16,11 @@ from clusterflow.core.data import Task
 from clusterflow.core.frames import digest
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import toy_config as campaign
 
 LINEAR: dict[str, Any] = {"train": {"kind": "linear", "committee": 3}, "score": {"kind": "committee"}}
 NEQUIP: dict[str, Any] = {"train": {"committee": 2}, "score": {"kind": "committee"}}
 STREAMING = {"loop": {"kind": "streaming", "retrain_after": 4}}
-
-
-def campaign(**changes: Any) -> Campaign:
-    data: dict[str, Any] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-        "start": {"fragments": 8, "test_fragments": 4},
-        "explore": {"walkers": 3},
-        "select": {"fragments": 5},
-        "stop": {"iterations": 2},
-        **changes,
-    }
-    return Campaign.model_validate(data)
 
 
 def drive(

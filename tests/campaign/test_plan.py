@@ -11,23 +11,11 @@ from clusterflow.campaign.plan import plan
 from clusterflow.campaign.split import shares
 from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.section import to_json
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
 from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
-
-
-def campaign(**changes: object) -> Campaign:
-    data: dict[str, object] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-        "start": {"fragments": 8, "test_fragments": 4},
-        "explore": {"walkers": 3},
-        "select": {"fragments": 5},
-        "stop": {"iterations": 2},
-        **changes,
-    }
-    return Campaign.model_validate(data)
+from clusterflow.testing.toy_campaign import toy_config as campaign
 
 
 def finish(config: Campaign, snapshot: Snapshot, *, steps: int = 100) -> tuple[Plan, list[str]]:
@@ -265,6 +253,52 @@ def test_a_larger_fragment_goes_where_the_one_goes_that_it_confirms() -> None:
     assert len(pairs) == 9
     assert all(held[large] == held[small] for large, small in pairs)
     assert {held[small] for _, small in pairs} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("changes", [{"extract": {"kind": "certified"}}, {"select": {"ranking": "coverage"}}, {}])
+def test_a_selection_knows_which_labels_had_failed_when_it_was_decided(changes: dict[str, object]) -> None:
+    """And is not repeated when one of them succeeds later."""
+    snapshot, config = Snapshot(), campaign(**changes)
+    start = plan(config, TOY_INPUTS, snapshot).tasks[0]
+    snapshot.outcomes[start.key] = Outcome("done", "start", toy_result(start).summary)
+    late = plan(config, TOY_INPUTS, snapshot).tasks[-1].key
+    snapshot.outcomes[late] = Outcome("failed", "label", reason="too slow")
+    finish(config, snapshot)
+    frozen = snapshot.decisions["budget/1"].get("failed")
+    assert frozen == ([late] if changes else None)  # what does not depend on it does not know it
+    del snapshot.outcomes[late]  # what --retry-failed does
+    last, order = finish(config, snapshot)
+    assert last.finished
+    assert "acquire" not in order
+
+
+def test_a_selection_that_nothing_is_cheap_enough_for_says_so_and_a_higher_limit_goes_on() -> None:
+    def finish_with(config: Campaign, snapshot: Snapshot) -> Plan:
+        for _ in range(100):
+            current = plan(config, TOY_INPUTS, snapshot)
+            for name in current.retired:
+                snapshot.decisions.pop(name, None)
+            snapshot.decisions.update(current.decisions)
+            if current.finished or current.failed:
+                return current
+            for task in current.tasks:
+                told = dict(toy_result(task).summary)
+                if task.kind == "acquire" and task.payload["select"]["core_seconds"] == low:
+                    told |= {"fragments": [], "coverage": {"fragments": 0, "cheapest": 90.0, "limit": 20.0}}
+                snapshot.outcomes[task.key] = Outcome("done", task.kind, told)
+        raise AssertionError("the plan never ends")
+
+    snapshot = Snapshot()
+    select = {"ranking": "coverage", "fragments": 5}
+    first = campaign(select={**select, "core_seconds": "20 s"})
+    low = to_json(first.select)["core_seconds"]
+    last = finish_with(first, snapshot)
+    assert last.finished == (
+        "iteration 1 found no fragment that `select.core_seconds` pays for: the cheapest label is predicted to take "
+        "90 core-seconds, and 20 may be spent on it; raise `select.core_seconds` and run again"
+    )
+    again = finish_with(campaign(select={**select, "core_seconds": "100 s"}), snapshot)
+    assert again.finished == "all 2 iterations are done"
 
 
 def test_more_walkers_and_longer_walks_count_from_the_next_iteration_on() -> None:

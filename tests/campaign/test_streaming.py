@@ -302,6 +302,30 @@ def test_nothing_new_ends_the_campaign() -> None:
     assert fold(driver.log).decisions["model/1"]["final"]
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"coverage": {"fragments": 0, "cheapest": 90.0, "limit": 20.0}},
+            "no fragment that `select.core_seconds` pays for: the cheapest label is predicted to take 90 core-seconds, "
+            "and 20 may be spent on it; raise `select.core_seconds` and begin a new campaign",
+        ),
+        (
+            {"refused": [f"atom {k} of frame ab: bond C1–O2 cannot be cut." for k in range(3)]},
+            "no fragment that can be labelled: of the first 3 sites that were refused, 3 were because bond C1–O2",
+        ),
+        ({"refused": ["atom 1 of frame ab: the same fragment is labelled already"]}, "not labelled already"),
+    ],
+)
+def test_the_reason_of_an_empty_selection_is_told(told: dict[str, Any], said: str) -> None:
+    def work(task: Task) -> Result:
+        summary = dict(toy_result(task).summary)
+        return {**summary, "fragments": [], **told} if task.kind == "acquire" else summary
+
+    plan, _ = drive(campaign(), work=work, check=True)
+    assert said in plan.finished
+
+
 def test_diverged_training_gets_one_gentler_try() -> None:
     seen: list[Task] = []
 
@@ -381,6 +405,39 @@ def test_a_larger_fragment_goes_where_the_one_goes_that_it_confirms() -> None:
         ]
         assert len(pairs) >= 3
         assert all(held[large] == held[small] for large, small in pairs)
+
+
+def test_a_selection_knows_which_labels_have_failed_and_not_which_are_on_their_way() -> None:
+    """As it was when it was decided: what a retry changes later, or a driver that begins anew, leaves it as it is."""
+    bad: list[str] = []
+
+    def work(task: Task) -> Result:
+        if task.kind == "label" and task.payload["index"] % 3 == 1 and task.payload["source_kind"] == "acquire":
+            bad.append(task.key)
+            raise LabelError("SCF did not converge")
+        return dict(toy_result(task).summary)
+
+    config = campaign(extract={"kind": "certified"}, stop={"iterations": 4})
+    plan, driver = drive(config, 2, work=work, check=True)
+    assert plan.finished
+    snapshot = sound(driver.log)
+    acquired = [t for t in driver.ran if t.kind == "acquire"]
+    told = [set(t.payload.get("failed", ())) for t in acquired]
+    assert told[0] == set()
+    assert told[-1]
+    assert set().union(*told) <= set(bad)
+    ended: set[str] = set()
+    of = {t.key: told[i] for i, t in enumerate(acquired)}
+    for event in driver.log:
+        if event.kind == "failed":
+            ended.add(event.data["key"])
+        elif event.kind == "decision" and event.data["name"].startswith("acquire/"):
+            assert of[event.data["value"]["task"]] == ended
+            assert set(event.data["value"].get("failed", ())) == ended
+    late = Event(len(driver.log), "", 1, "retry", {"keys": bad}, "", "")
+    again = Driver(config, random.Random(0), log=[*driver.log, late], check=True)
+    again.run()
+    assert not {t.key for t in again.ran if t.kind == "acquire"} & set(snapshot.outcomes)
 
 
 def test_a_label_that_has_waited_long_enough_starts_a_training() -> None:

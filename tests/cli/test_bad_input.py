@@ -145,6 +145,8 @@ def test_extract_refuses_to_overwrite_and_to_guess(tmp_path: Path) -> None:
         clusterflow("extract", MOF5, "-o", "a.extxyz", "--atom", "500", cwd=tmp_path), "no atom 500", "106 atoms"
     )
     assert_refused(clusterflow("extract", MOF5, "-o", "a.extxyz", "--block", "pore", cwd=tmp_path), "node", "linker")
+    both = clusterflow("extract", MOF5, "-o", "a.extxyz", "--block", "linker", "--atom", "3", cwd=tmp_path)
+    assert_refused(both, "--block linker and --atom 3 cannot be given together", "Leave one of the two out")
 
 
 def test_missing_hydrogens(tmp_path: Path) -> None:

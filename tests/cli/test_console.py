@@ -79,3 +79,7 @@ def test_plain_lines_elsewhere(tmp_path: Path) -> None:
     assert sum("label    FAILED" in line for line in lines) == 1
     assert sum("label    done" in line for line in lines) == 9
     assert any("iteration 1: 3 fragments selected" in line for line in lines)
+    judged = [line.partition("  ")[2].strip() for line in lines if "evaluate done" in line]
+    assert sum("test set: force MAE_P95" in line for line in judged) == 2
+    assert sum("new labels of iteration 1, not trained on yet: force MAE_P95" in line for line in judged) == 1
+    assert len(judged) == 3

@@ -56,6 +56,20 @@ def test_the_task_of_a_gaussian_mixture_is_that_of_older_versions():
 NOISE = {"label_noise": {"O": "20 meV/Å", "Zn": "0.03 eV/Å"}}
 
 
+def test_the_linear_learner_can_stop_at_the_noise_of_its_labels_too():
+    """What the message of `stop: {noise_floor: true}` asks for must be allowed there."""
+    train = {"kind": "linear"}
+    with pytest.raises(ValidationError, match=r"needs the noise of the labels.* train: label_noise"):
+        campaign(train=train, stop={"noise_floor": True})
+    noisy = campaign(train={**train, **NOISE}, stop={"noise_floor": True})
+    payloads = Payloads(noisy, TOY_INPUTS)
+    assert payloads.evaluation("m", "d", ["a"])["label_noise"] == {"O": 0.02, "Zn": 0.03}
+    fit = Payloads(campaign(train=train), TOY_INPUTS).train(0, ["a"], ["b"], start=None, final=False, attempt=0)
+    assert payloads.train(0, ["a"], ["b"], start=None, final=False, attempt=0) == fit
+    with pytest.raises(ValidationError, match="names no elements: Xx"):
+        campaign(train={**train, "label_noise": {"Xx": "1 meV/Å"}})
+
+
 def test_noise_goes_to_the_evaluation_and_to_the_loss_only_if_it_is_wanted():
     plain = Payloads(campaign(train=NOISE), TOY_INPUTS)
     assert plain.evaluation("m", "d", ["a"])["label_noise"] == {"O": 0.02, "Zn": 0.03}

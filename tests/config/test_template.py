@@ -31,6 +31,21 @@ def test_every_mantle_is_named() -> None:
         assert mantle in line
 
 
+def test_a_linear_learner_and_a_committee_are_named_and_valid(tmp_path: Path) -> None:
+    """Every line that is commented out in `score:` and `train:`, in place of what it replaces."""
+    written = text(blocks=True)
+    for comment, replaced in (
+        ("# kind: committee ", "components: [1, 10]\n"),
+        ("# kind: linear ", "model: {preset: base} "),
+        ("# committee: 4 ", ""),
+    ):
+        assert comment in written
+        written = written.replace(comment, comment[2:]).replace(replaced, "\n" if replaced.endswith("\n") else "")
+    (tmp_path / "zif.yaml").write_text(written.replace("      # Table SI.1", "  # Table SI.1"), encoding="utf-8")
+    config = load_campaign(tmp_path / "zif.yaml")
+    assert (config.train.kind, config.train.committee, config.score.kind) == ("linear", 4, "committee")
+
+
 @pytest.mark.parametrize("kind", ["certified", "sphere", "whole"])
 def test_commented_kinds_are_valid(kind: str, tmp_path: Path) -> None:
     written = text(blocks=True)

@@ -114,7 +114,10 @@ def calibrations(rng):
         rows += [ReliabilityView(e, 120, 5, 0, 0.9 / factor**0.5, None, None, 0.09, 0.1, 0.4) for e in "CHO"]
         alarm = ("force errors of all atoms exceed their bounds too often: 63% are within (39% to 67%), below 80%",)
         views.append(CalibrationView(2, new, 0.9, 14, "", alarm if new else (), tuple(rows)))
-    return [*views, CalibrationView(1, refused="12 held-out atoms of 1 structures cannot calibrate a novelty.")]
+    return [
+        *views,
+        CalibrationView(1, refused="12 held-out atoms of 1 independent structures cannot calibrate a novelty."),
+    ]
 
 
 def example(iterations=3, fragments=9, seed=0):

@@ -113,10 +113,27 @@ def test_too_few_labels_are_no_failure(stage):
     summary, published = stage(labelled(1, 0.05, 1), labelled(3, 0.05, 2))
     assert "cannot calibrate" in summary["refused"]
     assert published["calibration"] is None
-    assert calibration_text(summary).startswith("not calibrated: 12 held-out atoms of 1 structures")
+    assert calibration_text(summary).startswith("not calibrated: 12 held-out atoms of 1 independent structures")
     few, _ = stage(labelled(4, 0.05, 1), labelled(3, 0.05, 2))
     assert few["coverage"] is None
     assert "bounds of 90% take 9" in calibration_text(few)
+
+
+def test_fragments_of_one_walk_count_as_one(stage):
+    """25 fragments of five walks: five things to learn from, too few for a bound."""
+    frames, new = labelled(25, 0.05, 1), labelled(25, 0.05, 2)
+    for k, atoms in enumerate(frames):
+        atoms.info[keys.WALK] = f"walk {k % 5}"
+        atoms.info[keys.FRAME] = f"frame {k}"
+    summary, published = stage(frames, new, new=True)
+    assert summary["structures"] == 5
+    assert summary["coverage"] is None
+    assert published["reliability"]["all"]["n_groups"] == 25
+    assert "on 5 independent structures" in calibration_text(summary)
+    for atoms in frames:  # starting fragments: no walk, but some of one frame
+        del atoms.info[keys.WALK]
+        atoms.info[keys.FRAME] = f"frame {int(atoms.info[keys.FRAME].split()[1]) // 2}"
+    assert stage(frames, new)[0]["structures"] == 13
 
 
 def test_the_noise_of_labels_is_set_against_the_error():

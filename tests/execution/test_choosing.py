@@ -12,6 +12,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from clusterflow.campaign.inputs import gather_inputs
+from clusterflow.campaign.nothing_found import nothing
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.selection import Select
 from clusterflow.config.start import Dataset
@@ -19,9 +20,10 @@ from clusterflow.core import keys
 from clusterflow.core.data import Fragment, Label, Prediction, Site
 from clusterflow.core.frames import content_hash, fragment_to_atoms, write_frames
 from clusterflow.errors import ConfigError, InputError
+from clusterflow.execution import controls
 from clusterflow.execution.choosing import Choosing, Explored
 from clusterflow.execution.controls import control
-from clusterflow.execution.cutting import cut
+from clusterflow.execution.cutting import Purse, cut
 from clusterflow.execution.starting import start
 from clusterflow.execution.workplace import Workplace, describe_fragments
 from clusterflow.extract.rules import WholeStructure
@@ -119,6 +121,14 @@ class Positions:
         return np.sort(atoms.get_all_distances(), axis=1)[:, 1:4]
 
 
+class Elements:
+    """Features by which atoms of molecules of different size differ, and hardly any others."""
+
+    def features(self, atoms: Atoms) -> Any:
+        size = {3: 30.0, 5: -9.0, 6: 6.0}[len(atoms)]
+        return np.column_stack([np.full(len(atoms), size), 0.01 * atoms.positions[:, 0]])
+
+
 def labelled(place: Workplace, frames: list[Atoms]) -> list[str]:
     """Publishes frames as the fragments of a start, with labels that took a second per atom; returns their keys."""
     fragments = []
@@ -204,6 +214,34 @@ def test_a_control_arm_labels_nothing_of_the_test_set(place: Workplace) -> None:
     assert any("copy of one of the test set" in why for why in told["refused"])
 
 
+@pytest.mark.parametrize("how", ["coverage", "farthest_point"])
+def test_a_fragment_whose_label_failed_is_not_known(place: Workplace, monkeypatch: Any, how: str) -> None:
+    """Water, the most novel, has only a failed label: with it among the known, methane would be chosen."""
+    *trained, failed = labelled(place, [*map(thermal, range(3)), thermal(6, "H2O")])
+    found = [*(thermal(k, "H2O") for k in range(20, 24)), thermal(24, "CH4")]
+    for atoms in found:
+        atoms.info[keys.SYSTEM] = "x"
+
+    def first(lost: list[str]) -> str:
+        payload = {"known": [*trained, failed], "failed": lost, "held_out": [], "budget": 1, "model": ""}
+        if how == "coverage":
+            features = [Elements().features(a) for a in found]
+            scores = [np.full(len(a), 5.0 if len(a) == 3 else 1.0) for a in found]
+            seen = Explored(found, scores, features, {})
+            settings = Select(fragments=1, ranking="coverage")
+            rng = np.random.default_rng(0)
+            choosing = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Elements(), place, rng)
+            sites = choosing.sites(seen).sites
+        else:
+            monkeypatch.setattr(controls, "potential_of", lambda *_: Elements())
+            selector = controls._farthest(payload, place, found, WholeStructure(), None)
+            sites = selector.select(found, [np.zeros(len(a)) for a in found], budget=1, rng=np.random.default_rng(0))
+        return {content_hash(a): str(a.symbols) for a in found}[sites[0].frame_id]
+
+    assert first([failed]) == "OH2"
+    assert first([]) == "CH4"
+
+
 def fragment_to_atoms_of(atoms: Atoms) -> Atoms:
     atoms.info.update({keys.CHARGE: 0, keys.SPIN: 0})
     return atoms
@@ -283,3 +321,37 @@ def test_a_limit_in_seconds_is_kept_and_a_number_is_filled(place: Workplace) -> 
         chosen = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng).sites(found)
         assert chosen.budget == most
     assert chosen.told["coverage"]["core_seconds"] == pytest.approx(18.0, rel=1e-2)
+    assert "cheapest" not in chosen.told["coverage"]
+
+
+@pytest.mark.parametrize("share", [None, "weight"])
+def test_a_limit_below_the_cheapest_label_is_told_with_numbers(place: Workplace, share: Any) -> None:
+    known = labelled(place, [thermal(k) for k in range(900, 905)])
+    found = explored({"a": 3.0, "b": 4.0})
+    payload = {"budget": 8, "known": known, "held_out": [], "weights": {"a": 1.0, "b": 1.0}}
+    settings = Select(fragments=8, ranking="coverage", core_seconds="4 s", share=share)
+    rng = np.random.default_rng(0)
+    chosen = Choosing(payload, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng).sites(found)
+    assert chosen.sites == []
+    said = nothing(chosen.told, then="run again")
+    assert f"is predicted to take 6 core-seconds, and {2 if share else 4} may be spent on it" in said
+    assert said.endswith("raise `select.core_seconds` and run again")
+
+
+def test_spares_are_paid_from_the_same_purse() -> None:
+    """The first site, dear, is a duplicate; what takes its place may not cost more than is left."""
+    found = explored({"a": 1.0, "b": 1.0}, n=4)
+    sites = [Site(content_hash(a), 0) for a in found.frames]
+    seconds = dict(zip(sites, [8.0, 5.0, 5.0, 2.0, 3.0, 9.0, 1.0, 1.0], strict=True))
+    held_out = HeldOut(found.frames[:1])
+
+    def kept(purse: Purse | None, limits: dict[str, int] | None = None) -> list[int]:
+        chosen, _ = cut(found.frames, sites, WholeStructure(), BlocksAlong(), [], 4, held_out, limits, purse)
+        return [sites.index(f.sites[0]) for f in chosen]
+
+    assert kept(None) == [1, 2, 3, 4]
+    assert kept(Purse(seconds, 10.0)) == [1, 2]
+    assert kept(Purse(seconds, 9.0)) == [1, 3, 6, 7]
+    own = {"a": 7.0, "b": 2.0}  # what a leaves of its part, b may use
+    assert kept(Purse(seconds, 9.0, own), {"a": 2, "b": 2}) == [1, 3, 6, 7]
+    assert kept(Purse(seconds, 9.0, {"a": 5.0, "b": 4.0}), {"a": 2, "b": 2}) == [1, 4, 6]

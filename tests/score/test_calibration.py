@@ -52,6 +52,21 @@ def test_treating_atoms_as_independent_would_cover_too_little_and_this_does_not(
     assert np.mean(ours) >= 0.9
 
 
+def test_bounds_hold_for_a_new_walk_where_fragments_of_one_go_wrong_together():
+    """Ten walks with twelve fragments each. Taking each fragment for itself promises too much of a new walk."""
+    rng = np.random.default_rng(11)
+    fragments, walks = [], []
+    for _ in range(25):
+        x, y, names, walk = sample(10, 60, rng, spread=1.2)
+        new_x, new_y, new_names, _ = sample(60, 20, rng, spread=1.2)
+        for groups, covered in ((np.arange(len(x)) // 5, fragments), (walk, walks)):
+            bound = calibrate(x, y, names, groups).estimate(new_x, new_names).bound
+            covered.append((new_y <= bound).mean())
+    assert np.mean(fragments) < 0.88
+    assert np.mean(walks) >= 0.9
+    assert np.mean(np.array(walks) < 0.85) < 0.5 * np.mean(np.array(fragments) < 0.85)
+
+
 @given(seed=st.integers(0, 10_000), n_groups=st.integers(2, 30), per_group=st.integers(10, 20))
 @settings(max_examples=25, deadline=None)
 def test_expectation_and_bound_never_fall_with_novelty(seed, n_groups, per_group):

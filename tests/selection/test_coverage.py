@@ -116,7 +116,12 @@ def test_a_cheap_block_wins_over_a_dear_one_that_says_as_much() -> None:
     found = made.choose(frames, scores, 2)
     assert found.sites[0].index // BLOCK == 1
     assert (found.n_batch, found.seconds) == (1, 16.0**2)
-    assert len(found.sites) == 2  # the other one is a spare
+    assert len(found.sites) == 1  # the other one alone costs more than there is: no spare
+    assert found.cheapest == 16.0**2
+    spare = selector(features, groups, batch=1, budget_seconds=3e3, seconds=seconds).choose(frames, scores, 2)
+    assert (spare.n_batch, len(spare.sites)) == (1, 2)
+    nothing = selector(features, groups, batch=1, budget_seconds=10.0, seconds=seconds).choose(frames, scores, 2)
+    assert (nothing.sites, nothing.seconds, nothing.cheapest) == ([], 0.0, 16.0**2)
     both = selector(features, groups, batch=2, budget_seconds=1e9, seconds=seconds).choose(frames, scores, 2).covers
     assert len(both.items) == 2
     assert both.value == both.bound == pytest.approx(2 * BLOCK * 5.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, make_supercell, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +83,82 @@ def test_periodic_cells_by_nearest_images() -> None:
     assert not HeldOut([cell]).refuses(stretched)
     molecule_like = Atoms(numbers=cell.numbers, positions=cell.positions)
     assert not HeldOut([cell]).refuses(molecule_like)
+
+
+def thermal_cell() -> Atoms:
+    rng = np.random.default_rng(4)
+    cell = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    cell.positions += rng.normal(scale=0.05, size=cell.positions.shape)
+    return cell
+
+
+OTHER_BASES = {
+    "sheared": [[1, 0, 0], [1, 1, 0], [0, 0, 1]],
+    "sheared far": [[1, 0, 0], [3, 1, 0], [0, -2, 1]],
+    "axes exchanged": [[0, 1, 0], [0, 0, 1], [1, 0, 0]],
+    "left-handed": [[0, 1, 0], [1, 0, 0], [0, 0, 1]],
+    "supercell": [[2, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "skew supercell": [[1, 1, 0], [-1, 1, 0], [0, 0, 2]],
+}
+
+
+@pytest.mark.parametrize("basis", OTHER_BASES.values(), ids=OTHER_BASES)
+def test_a_periodic_copy_in_another_lattice_basis_is_refused(basis: list[list[int]]) -> None:
+    cell = thermal_cell()
+    other = make_supercell(cell, np.array(basis), wrap=True)
+    other.rotate(35.0, (1.0, 2.0, 3.0), rotate_cell=True)
+    other = other[np.random.default_rng(1).permutation(len(other))]
+    assert "copy" in HeldOut([cell]).refuses(other)
+    assert "copy" in HeldOut([other]).refuses(cell)
+    assert structure_hash(other) == structure_hash(cell)
+    moved = other.copy()
+    moved.positions[0, 0] += 0.05
+    assert HeldOut([cell]).refuses(moved) == ""
+    assert HeldOut([moved]).refuses(cell) == ""
+    assert structure_hash(moved) != structure_hash(cell)
+
+
+def test_other_periodic_structures_are_no_copies() -> None:
+    cell = thermal_cell()
+    held_out = HeldOut([cell])
+    vacancies = cell[[k for k in range(8) if k not in (0, 4)]]
+    slab = cell.copy()
+    slab.pbc = (True, True, False)
+    exchanged = cell.copy()
+    exchanged.numbers[[0, 1]] = exchanged.numbers[[1, 0]]
+    longer = cell.copy()
+    longer.set_cell(cell.cell.array + np.diag([0.0, 0.0, 0.2]))
+    for other in (vacancies, slab, exchanged, longer, Atoms(pbc=True, cell=cell.cell)):
+        assert held_out.refuses(other) == ""
+
+
+def test_slabs_and_gases_in_a_box_and_in_another_basis() -> None:
+    slab = thermal_cell()
+    slab.pbc = (True, True, False)
+    sheared = slab.copy()
+    sheared.set_cell(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]]) @ slab.cell.array)
+    assert "copy" in HeldOut([slab]).refuses(sheared)
+    water = perturb(molecule("H2O"), displacement=0.05, strain=0.0, rng=np.random.default_rng(1))
+    water.set_cell([12.0, 12.0, 12.0])
+    water.pbc = True
+    other = perturb(water, displacement=0.05, strain=0.0, rng=np.random.default_rng(2))
+    assert "copy" in HeldOut([water]).refuses(turned(water, 3))
+    assert HeldOut([water]).refuses(other) == ""
+
+
+def test_large_cells_that_differ_are_told_apart() -> None:
+    """Thousands of distances lie closer than the tolerance: sorted lists of all of them would agree by their number."""
+    cell = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (6, 6, 6)
+    frames = [perturb(cell, displacement=0.1, strain=0.0, rng=np.random.default_rng(k)) for k in range(2)]
+    held_out = HeldOut(frames[:1])
+    assert held_out.refuses(frames[1]) == ""
+    assert "copy" in held_out.refuses(turned_cell(frames[0]))
+
+
+def turned_cell(atoms: Atoms) -> Atoms:
+    out = atoms[np.random.default_rng(0).permutation(len(atoms))]
+    out.rotate(20.0, (0.0, 1.0, 1.0), rotate_cell=True)
+    return out
 
 
 def test_hash_of_a_turned_copy() -> None:

@@ -72,7 +72,8 @@ def _table(c: CalibrationView) -> str:
     )
     if c.elements and all(r.coverage is None for r in c.elements):
         needed = round(c.confidence / (1.0 - c.confidence))
-        body += paragraph(f"No bounds: calibrated on {c.structures} structures, and it takes {needed}.", "note")
+        had = f"{c.structures} independent structures (those of one walk count as one)"
+        body += paragraph(f"No bounds: calibrated on {had}, and it takes {needed}.", "note")
     return body
 
 

@@ -24,6 +24,7 @@ def structure_view(
     *,
     name: str = "",
     status: str = "",
+    iteration: int | None = None,
     label_seconds: float | None = None,
     scalars: Mapping[str, FloatArray] | None = None,
     marked: Sequence[int] = (),
@@ -32,12 +33,14 @@ def structure_view(
 ) -> StructureView:
     """A structure to be drawn, from annotated atoms (`core.frames.fragment_to_atoms`); missing annotations stay empty.
 
+    ``iteration`` that asked for it, if the atoms do not say so.
+
     ``scalars``: name with unit → (n,) values to colour by, NaN = unknown. ``bonds`` None = pairs closer than 1.2 × the
     sum of their covalent radii, none across the faces of a cell. ``unit`` of the novelty.
     """
     info = atoms.info
     region = atoms.arrays.get(keys.REGION)
-    iteration = info.get(keys.ITERATION)
+    iteration = info.get(keys.ITERATION, iteration)
     values = {**_noted(atoms, unit), **(scalars or {})}
     novelty = values.get(novelty_name(unit))
     return StructureView(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.quantities import Duration
 from clusterflow.config.section import Section
 from clusterflow.errors import ConfigError
@@ -42,7 +43,7 @@ class Blocks(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Blocks:
         if self.min > self.max:
-            raise ValueError(f"min is {self.min}, above max, which is {self.max}")
+            raise PlacedError(f"min is {self.min}, above max, which is {self.max}", "min")
         return self
 
 
@@ -75,7 +76,8 @@ class BatchLane(Section):
     @model_validator(mode="after")
     def _fits(self) -> BatchLane:
         if isinstance(self.workers_per_node, int) and self.workers_per_node > self.cores_per_node:
-            raise ValueError(f"{self.workers_per_node} workers on {self.cores_per_node} cores: each needs at least one")
+            what = f"{self.workers_per_node} workers on {self.cores_per_node} cores: each needs at least one"
+            raise PlacedError(what, "workers_per_node")
         return self
 
     @property
@@ -161,8 +163,9 @@ class BatchMachine(Section):
             self.block_lane(name)
             lane = self.lane(name)
             if self.end_margin >= lane.walltime / 2:
-                raise ValueError(
-                    f"end_margin is {self.end_margin:g} s, too much of the walltime of lane '{name}' ({lane.time})"
+                what = f"end_margin is {self.end_margin:g} s, too much of the walltime of lane '{name}' ({lane.time})"
+                raise PlacedError(
+                    what, *(("end_margin",) if "end_margin" in self.model_fields_set else ("lanes", name))
                 )
         return self
 
@@ -187,7 +190,8 @@ class BatchMachine(Section):
         if not isinstance(given, str):
             return name
         if isinstance(self.given(given), str):
-            raise ValueError(f"lane '{name}' shares the blocks of '{given}', which has none of its own")
+            what = f"lane '{name}' shares the blocks of '{given}', which has none of its own"
+            raise PlacedError(what, "lanes", name)
         return given
 
     def lane(self, name: str) -> BatchLane:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
+from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.section import Section
 from clusterflow.errors import ConfigError
 from clusterflow.execution.machines.lanes import LANES, Count, ResolvedLane
@@ -58,9 +59,8 @@ class LocalMachine(Section):
         for name in LANES:
             lane: Lane = getattr(self.lanes, name)
             if isinstance(self.cores, int) and lane.cores_per_worker > self.cores:
-                raise ValueError(
-                    f"lane '{name}' wants {lane.cores_per_worker} cores per worker, the machine has {self.cores}"
-                )
+                what = f"lane '{name}' wants {lane.cores_per_worker} cores per worker, the machine has {self.cores}"
+                raise PlacedError(what, "lanes", name, "cores_per_worker")
         return self
 
     def for_ranks(self, ranks: int) -> LocalMachine:
