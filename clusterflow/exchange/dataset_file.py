@@ -49,7 +49,9 @@ def write_dataset(
     for atoms in frames:
         copy = atoms.copy()
         copy.calc = atoms.calc
-        for name, value in zip((SOURCE, LICENCE), origins.get(str(atoms.info.get(keys.SYSTEM, "")), ("", "")), strict=True):
+        for name, value in zip(
+            (SOURCE, LICENCE), origins.get(str(atoms.info.get(keys.SYSTEM, "")), ("", "")), strict=True
+        ):
             if value:
                 copy.info[name] = value
         written.append(copy)

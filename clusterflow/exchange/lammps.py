@@ -74,7 +74,7 @@ def require_known(atoms: Atoms, elements: Sequence[str]) -> None:
 def preamble(data: str, *, periodic: bool) -> list[str]:
     """Commands before the potential: units, box and atoms. ``data``: name of the data file."""
     return [
-        "units        metal          # eV, Å, ps, bar: those of the model",
+        "units        metal   # eV, Angstrom, ps, bar; the model's own are eV and Angstrom",
         "atom_style   atomic",
         "atom_modify  map yes",
         "newton       off",
@@ -91,14 +91,14 @@ def nequip_input(data: str, model: str, elements: Sequence[str], *, periodic: bo
         "# NEQUIP_AOT_COMPILE=ON against the libtorch that compiled the model; one MPI rank: lmp -in THIS_FILE",
         *preamble(data, periodic=periodic),
         "pair_style   nequip",
-        f"pair_coeff   * * {model} {order}   # atom types 1, 2, … of {data}",
+        f"pair_coeff   * * {model} {order}   # the atom types 1, 2, ... of {data}",
         "neighbor     1.0 bin",
         "neigh_modify every 1 delay 0 check yes",
         "thermo_style custom step temp pe ke etotal press vol",
         f"dump         forces all custom 1 {Path(data).stem}.dump id element x y z fx fy fz",
         f"dump_modify  forces element {order} sort id format float %.10g",
         "run          0",
-        f"# these forces must be those of {Path(data).stem}.expected to 1e-4 eV/Å; then, for example:",
+        f"# these forces must be those of {Path(data).stem}.expected to 1e-4 eV/Angstrom; then, for example:",
         "# undump     forces",
         "# velocity   all create 300 1",
         "# timestep   0.0005                       # ps",

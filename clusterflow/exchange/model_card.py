@@ -14,9 +14,9 @@ SPLITS = ("train", "validation", "test")
 class SystemCard:
     """Of one system: its training data and what was sampled.
 
-    ``frames`` and ``atoms``: labelled, by split. ``temperatures`` (K) and ``pressures`` (GPa; None: constant volume) are
-    of the walks that ran to their end; ``walks`` and ``stopped`` count all, and those that a blow-up ended, the coldest at
-    ``stopped_from`` K.
+    ``frames`` and ``atoms``: labelled, by split. ``temperatures`` (K) and ``pressures`` (GPa; None: constant volume)
+    are of the walks that ran to their end; ``walks`` and ``stopped`` count all, and those that a blow-up ended, the
+    coldest at ``stopped_from`` K.
     """
 
     name: str
@@ -94,7 +94,8 @@ def _data(card: ModelCard) -> str:
         rows.append((s.name, _some(s.formulas), *counts, s.source or NOT_STATED, s.licence or NOT_STATED))
     if len(card.systems) > 1:
         total = (
-            f"{sum(s.frames.get(k, 0) for s in card.systems)} frames, {sum(s.atoms.get(k, 0) for s in card.systems)} atoms"
+            f"{sum(s.frames.get(k, 0) for s in card.systems)} frames, "
+            f"{sum(s.atoms.get(k, 0) for s in card.systems)} atoms"
             for k in SPLITS
         )
         rows.append(("all", "", *total, "", ""))
@@ -123,16 +124,16 @@ def _errors(card: ModelCard) -> str:
         (name, str(v["n_atoms"]), *(f"{v[k]:.1f}" for k in ("mae", "rmse", "mae_p", "maximum"))) for name, v in groups
     ]
     text = (
-        f"## Errors on the frozen test set\n\n{card.test_set}. Forces in meV/Å, over Cartesian components; MAE_P95 is the "
-        f"mean of the largest 5 %.\n\n{_table(head, rows)}"
+        f"## Errors on the frozen test set\n\n{card.test_set}. Forces in meV/Å, over Cartesian components; MAE_P95 is "
+        f"the mean of the largest 5 %.\n\n{_table(head, rows)}"
     )
     if energies := m.get("energy_by_system") or ({"all": m["energy"]} if m.get("energy") else {}):
-        head = ("energy of", "frames", "offset ΔE_avg", "spread ΔE_std", "MAE")
+        columns = ("energy of", "frames", "offset ΔE_avg", "spread ΔE_std", "MAE")
         told = [
             (k, str(v["n_frames"]), f"{v['average']:.2f}", f"{v['std']:.2f}", f"{v['mae']:.2f}")
             for k, v in energies.items()
         ]
-        text += f"\n\nIn meV per atom:\n\n{_table(head, told)}"
+        text += f"\n\nIn meV per atom:\n\n{_table(columns, told)}"
     return f"{text}\n\nNoise of the labels: {noise}."
 
 
@@ -153,8 +154,8 @@ def _range(card: ModelCard) -> str:
         for s in walked
     ]
     return (
-        f"{begun}\n\n{_table(head, rows)}\n\nOutside of this it extrapolates, and nothing here says how well: look at the "
-        "novelty of your own frames, or label a few of them."
+        f"{begun}\n\n{_table(head, rows)}\n\nOutside of this it extrapolates, and nothing here says how well: look at "
+        "the novelty of your own frames, or label a few of them."
     )
 
 

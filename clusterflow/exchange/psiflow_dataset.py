@@ -1,9 +1,9 @@
 """Datasets of psiflow, which are extxyz files with a header of their own, in and out.
 
-psiflow 4 (Vandenhaute et al. 2023, doi:10.1038/s41524-023-00969-x) reads headers with a regular expression that gives up
-at quotes inside of quotes: of a file with our provenance it keeps the positions and loses energy, stress and cell without
-a word. So what goes out has its own few entries only, and `identifier` leads back to the frame of our dataset. Units
-(eV, Å, eV/Å, eV/Å³ with tension positive) are the same on both sides.
+psiflow 4 (Vandenhaute et al. 2023, doi:10.1038/s41524-023-00969-x) reads headers with a regular expression that gives
+up at quotes inside of quotes: of a file with our provenance it keeps the positions and loses energy, stress and cell
+without a word. So what goes out has its own few entries only, and `identifier` leads back to the frame of our dataset.
+Units (eV, Å, eV/Å, eV/Å³ with tension positive) are the same on both sides.
 """
 
 from __future__ import annotations
@@ -74,12 +74,17 @@ def read_psiflow(path: Path, *, level_of_theory: str) -> list[Atoms]:
         )
     frames = [a for a in read_frames(path) if a.numbers.any()]
     bare = [n for n, a in enumerate(frames) if not {"energy", "forces"} <= set(_results(a))]
-    if bare or not frames:
-        found = f"{len(bare)} of {len(frames)} frames have no energy or no forces (first: frame {bare[0]})"
+    if not frames:
         raise InputError(
-            f"{found}." if bare else "The dataset holds no frames but psiflow's placeholders of failed calculations.",
+            "The dataset holds no frames but psiflow's placeholders of failed calculations.",
             where=str(path),
-            todo="Evaluate it in psiflow first, and save what `not_null()` leaves." if bare else "Label its frames.",
+            todo="Label its structures again, and look at psiflow's logs for why they failed.",
+        )
+    if bare:
+        raise InputError(
+            f"{len(bare)} of {len(frames)} frames have no energy or no forces (first: frame {bare[0]}).",
+            where=str(path),
+            todo="Evaluate the dataset in psiflow first, and save what `not_null()` leaves.",
         )
     return [_ours(a, level_of_theory) for a in frames]
 

@@ -1,4 +1,4 @@
-"""One of our potentials as a Hamiltonian of psiflow, which is not on the package index: it is imported when asked for."""
+"""One of our potentials as a Hamiltonian of psiflow, which is not on the package index and imported only when asked."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def psiflow_hamiltonian(model: Path, load: Load) -> Any:
             raise InputError(
                 "psiflow cannot sample with this Hamiltonian: its i-PI processes know only psiflow's own functions.",
                 where=str(model),
-                todo="Use it to evaluate datasets; walk with clusterflow, ASE, OpenMM or LAMMPS, or with i-PI through ASE.",
+                todo="Use it to evaluate datasets; walk with clusterflow, ASE, OpenMM or LAMMPS.",
             )
 
         def __eq__(self, other: object) -> bool:
