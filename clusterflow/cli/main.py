@@ -66,7 +66,7 @@ def properties(
     ] = EngineName.parsl,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
 ) -> None:
-    """Computes properties with a potential (energy–volume, heat capacity), or resumes where it was."""
+    """Computes properties with a potential (energy–volume, heat capacity, torsional barriers), or resumes."""
     from clusterflow.cli.property import run_properties
 
     code = run_properties(
