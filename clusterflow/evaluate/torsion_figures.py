@@ -24,9 +24,9 @@ def torsion_free_energy(axes: Any, result: PropertyResult) -> None:
         _map(axes[1], result)
         return
     times = _values(result, "convergence", "time per replica [ps]")
-    for name in ("barrier", "barrier of a turn"):
+    for name, style in (("barrier", "o-"), ("barrier of a turn", "s--")):
         values = _values(result, "convergence", f"{name} [eV]")
-        (line,) = axes[1].plot(times, values, "o-", markersize=3, label=name)
+        (line,) = axes[1].plot(times, values, style, markersize=3, label=name)
         q = result.quantities[name]
         if q.uncertainty is not None and np.isfinite(q.uncertainty):
             axes[1].axhspan(q.value - q.uncertainty, q.value + q.uncertainty, color=line.get_color(), alpha=0.15)
@@ -66,7 +66,7 @@ def _map(axis: Any, result: PropertyResult) -> None:
     axis.set_xticks(_TICKS)
     axis.set_yticks(_TICKS)
     axis.grid(visible=False)
-    bar = axis.figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02)
+    bar = axis.figure.colorbar(image, ax=axis, fraction=0.16, pad=0.02, aspect=25)
     bar.set_label("free energy [eV]", fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
