@@ -161,10 +161,14 @@ def _impossible(form: str, source: Source) -> str:
 def _make(form: str, source: Source, root: Path, done: Exported, *, licence: str, compile: bool) -> None:
     first = next(iter(source.structures), "")
     if form == "ase":
-        (root / "ase_example.py").write_text(examples.ASE.format(structure=f"structures/{first}.extxyz"))
+        (root / "ase_example.py").write_text(
+            examples.ASE.format(structure=f"structures/{first}.extxyz"), encoding="utf-8"
+        )
         done.files["ase_example.py"] = "ASE calculator"
     elif form == "openmm":
-        (root / "openmm_example.py").write_text(examples.OPENMM.format(structure=f"structures/{first}.extxyz"))
+        (root / "openmm_example.py").write_text(
+            examples.OPENMM.format(structure=f"structures/{first}.extxyz"), encoding="utf-8"
+        )
         done.files["openmm_example.py"] = "OpenMM System"
     elif form == "lammps":
         _lammps(source, root, done, compile=compile)
@@ -172,16 +176,16 @@ def _make(form: str, source: Source, root: Path, done: Exported, *, licence: str
         about = {"name": source.config.get("name", ""), "made_by": f"clusterflow {__version__}"}
         sheet = write_dataset(root / "dataset.extxyz", source.frames, origins(source.config, licence), about)
         sheet["sha256"] = hashlib.sha256((root / "dataset.extxyz").read_bytes()).hexdigest()
-        (root / "dataset.json").write_text(json.dumps(sheet, indent=1, ensure_ascii=False))
+        (root / "dataset.json").write_text(json.dumps(sheet, indent=1, ensure_ascii=False), encoding="utf-8")
         done.files["dataset.extxyz"] = f"{len(source.frames)} labelled frames; dataset.json is its datasheet"
     elif form == "psiflow":
         (root / "psiflow").mkdir()
         write_psiflow(root / "psiflow" / "dataset.xyz", source.frames)
-        (root / "psiflow" / "psiflow_example.py").write_text(examples.PSIFLOW)
+        (root / "psiflow" / "psiflow_example.py").write_text(examples.PSIFLOW, encoding="utf-8")
         done.files["psiflow/dataset.xyz"] = "the same for psiflow; `identifier` counts the frames of dataset.extxyz"
         done.files["psiflow/psiflow_example.py"] = "the potential as a Hamiltonian of psiflow"
     elif form == "card":
-        (root / "README.md").write_text(_card(source, root, licence))
+        (root / "README.md").write_text(_card(source, root, licence), encoding="utf-8")
         done.files["README.md"] = "model card"
 
 
@@ -202,22 +206,20 @@ def _lammps(source: Source, root: Path, done: Exported, *, compile: bool) -> Non
     nequip = str(source.document.get("kind", "nequip")) == "nequip"
     compiled = _compiled(source, root, done, compile=compile) if nequip else False
     for name, atoms in source.structures.items():
-        periodic = bool(atoms.pbc.all())
-        (folder / f"{name}.data").write_text(lammps.data_file(atoms, source.elements, margin=margin))
+        (folder / f"{name}.data").write_text(lammps.data_file(atoms, source.elements, margin=margin), encoding="utf-8")
         (folder / f"{name}.expected").write_text(
-            lammps.expected_forces(atoms, source.elements, source.potential, margin=margin)
+            lammps.expected_forces(atoms, source.elements, source.potential, margin=margin), encoding="utf-8"
         )
         done.files[f"lammps/{name}.data"] = "LAMMPS data; .expected has the forces it must give"
         if compiled:
-            text = lammps.nequip_input(f"{name}.data", f"../model/{_COMPILED}", source.elements, periodic=periodic)
-            (folder / f"in.{name}").write_text(text)
+            text = lammps.nequip_input(
+                f"{name}.data", f"../model/{_COMPILED}", source.elements, periodic=atoms.pbc.all()
+            )
+            (folder / f"in.{name}").write_text(text, encoding="utf-8")
             done.files[f"lammps/in.{name}"] = "input for `pair_style nequip`"
-    first, atoms = next(iter(source.structures.items()))
-    (folder / "run_in_lammps.py").write_text(
-        examples.LAMMPS.format(
-            data=f"{first}.data", periodic=bool(atoms.pbc.all()), elements=source.elements, stem=first
-        )
-    )
+    periodic = {name: bool(atoms.pbc.all()) for name, atoms in source.structures.items()}
+    program = examples.LAMMPS.format(first=next(iter(periodic)), periodic=periodic, elements=source.elements)
+    (folder / "run_in_lammps.py").write_text(program, encoding="utf-8")
     done.files["lammps/run_in_lammps.py"] = "dynamics in the LAMMPS of the package index, by `fix external`"
     if not nequip:
         done.left_out["lammps: pair_style"] = (
@@ -252,4 +254,4 @@ def _sha256(path: Path) -> str:
 
 def _sums(root: Path) -> None:
     files = sorted(p for p in root.rglob("*") if p.is_file())
-    (root / "SHA256SUMS").write_text("".join(f"{_sha256(p)}  {p.relative_to(root)}\n" for p in files))
+    (root / "SHA256SUMS").write_text("".join(f"{_sha256(p)}  {p.relative_to(root)}\n" for p in files), encoding="utf-8")

@@ -167,7 +167,9 @@ def _caveats(
     if any(not a.pbc.any() for a in frames) and not any(a.pbc.all() for a in frames):
         told.append("All labels are of finite fragments: no stress was trained on, nor any energy of a crystal.")
     if certificates:
-        told.append("Fragments with certificates: " + ", ".join(f"{n} {k}" for k, n in certificates.items()) + ".")
+        verdicts = {"not yet": "without a bound, for want of confirmations"}
+        counted = ", ".join(f"{n} {verdicts.get(k, k)}" for k, n in certificates.items())
+        told.append(f"Certificates of the fragments that were asked for: {counted}.")
     told += [f"Warning of the campaign: {alarm}" for alarm in standing_alarms(snapshot)]
     if snapshot.finished is None:
         told.append("The campaign has not finished.")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from clusterflow.campaign.export import export, find_source
 from clusterflow.cli.output_files import check_extxyz_output
+from clusterflow.cli.status import campaign_folder
 from clusterflow.core import keys
 from clusterflow.core.frames import write_frames
 from clusterflow.errors import InputError
@@ -28,6 +29,8 @@ def export_potential(
 ) -> None:
     """Writes the export and says what is in it, and what is not."""
     _check_folder(output, force=force)
+    if path.suffix in (".yaml", ".yml"):
+        path = campaign_folder(path).root
     source = find_source(path, structures)
     done = export(source, output, forms, licence=licence, compile=compile)
     width = max(len(name) for name in done.files)

@@ -166,10 +166,13 @@ def report(folder: Folder) -> None:
 @app.command("export")
 @guarded
 def export_(
-    path: Annotated[Path, typer.Argument(help="Run folder of a campaign, or a model folder.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="Run folder of a campaign, its YAML file, or a model folder.", show_default=False)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("export"),
     to: Annotated[
-        list[str] | None, typer.Option(help="ase, lammps, openmm, dataset, psiflow or card; may be repeated [all].")
+        list[str] | None,
+        typer.Option(help="ase, lammps, openmm, dataset, psiflow or card; may be repeated. Default: all."),
     ] = None,
     structure: Annotated[
         list[Path] | None, typer.Option(help="One more structure for the examples and LAMMPS; may be repeated.")

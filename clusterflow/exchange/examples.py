@@ -60,19 +60,20 @@ from clusterflow.exchange.lammps import attach, preamble
 from clusterflow.train.learners import load_potential
 
 here = Path(__file__).parent
-data = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "{data}"
+data = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "{first}.data"
+periodic = {periodic}.get(data.stem, True)
 potential = load_potential(here.parent / "model")
 lmp = lammps.lammps(cmdargs=["-log", "none"])
-for command in preamble(str(data), periodic={periodic}):
+for command in preamble(str(data), periodic=periodic):
     lmp.command(command)
 held = attach(lmp, potential, {elements})
-commands = """
+commands = f"""
 thermo_style custom step temp pe etotal press
 thermo 10
 velocity all create 300 1
 timestep 0.0005
 fix integrate all nvt temp 300 300 0.1
-dump forces all custom 1 {stem}.dump id type x y z fx fy fz
+dump forces all custom 1 {{data.stem}}.dump id type x y z fx fy fz
 dump_modify forces sort id format float %.10g
 run 0
 undump forces
