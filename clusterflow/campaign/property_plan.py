@@ -12,8 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from clusterflow.campaign.property_torsion import torsion_pieces
 from clusterflow.campaign.tasks import Plan, SystemInput, task_key
-from clusterflow.config.properties import EnergyVolume, HeatCapacity, Property, PropertyRun, Relaxation
+from clusterflow.config.properties import (
+    EnergyVolume,
+    HeatCapacity,
+    Property,
+    PropertyRun,
+    Relaxation,
+    TorsionFreeEnergy,
+)
 from clusterflow.core.data import Task
 from clusterflow.core.seeds import derive_seed
 from clusterflow.evaluate.energy_volume import volume_ratios
@@ -120,6 +128,9 @@ def _jobs(config: PropertyRun, inputs: PropertyInputs, only: Sequence[str]) -> l
             if settings.structures and structure.name not in settings.structures:
                 continue
             graph = _Graph(config, inputs)
+            if isinstance(settings, TorsionFreeEnergy):
+                jobs.append(graph.torsion_free_energy(settings, structure))
+                continue
             made = graph.energy_volume if isinstance(settings, EnergyVolume) else graph.heat_capacity
             jobs.append(made(settings, structure))  # type: ignore[arg-type]
     return jobs
@@ -192,6 +203,27 @@ class _Graph:
         }
         unique = tuple({s.task.key: s for s in steps}.values())
         return _Job(settings, structure, unique, reduction, False, self.config.time_limit)
+
+    def torsion_free_energy(self, settings: TorsionFreeEnergy, structure: SystemInput) -> _Job:
+        relaxed = self.relaxation(settings, structure, settings.relax)
+        told = {**self.inputs.told, **self._precision("float32")}
+        pieces, replicas = torsion_pieces(
+            settings, structure.name, told, relaxed.key, self.config.seed, self.config.time_limit
+        )
+        reduction = {
+            "property": "torsion_free_energy",
+            "structure": structure.name,
+            "identity": structure.identity,
+            "potential": self.inputs.identity,
+            "replicas": replicas,
+            "temperature_K": settings.temperature,
+            "bias_factor": settings.bias_factor,
+            "bins": settings.bins,
+            "discard": settings.discard,
+            "fmax": settings.fmax,
+        }
+        steps = (_Step(relaxed, about="the relaxation"), *(_Step(t, needs, "metadynamics") for t, needs in pieces))
+        return _Job(settings, structure, steps, reduction, False, self.config.time_limit)
 
     def _hessians(
         self,

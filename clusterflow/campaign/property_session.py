@@ -15,10 +15,11 @@ from clusterflow.campaign.property_plan import PropertyInputs
 from clusterflow.campaign.session import Held, owned_folder, read_config
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.potential import Calculator, Model
-from clusterflow.config.properties import EnergyVolume, Property, PropertyRun
+from clusterflow.config.properties import EnergyVolume, Property, PropertyRun, TorsionFreeEnergy
 from clusterflow.config.section import to_json
-from clusterflow.errors import ConfigError, InputError
+from clusterflow.errors import ConfigError, InputError, StructureError
 from clusterflow.evaluate.relaxation import require_crystal
+from clusterflow.physics.torsions import check_torsions, positions_of_groups
 from clusterflow.physics.vibrations import require_repeatable
 from clusterflow.state.disk import make_folder, temporary_name
 from clusterflow.state.layout import CampaignFolder
@@ -144,6 +145,9 @@ def _require_known(atoms: Atoms, elements: Sequence[str], name: str) -> None:
 
 
 def _require_possible(settings: Property, atoms: Atoms, name: str) -> None:
+    if isinstance(settings, TorsionFreeEnergy):
+        _require_torsions(settings, atoms, name)
+        return
     try:
         if isinstance(settings, EnergyVolume):
             require_crystal(atoms)
@@ -156,6 +160,16 @@ def _require_possible(settings: Property, atoms: Atoms, name: str) -> None:
         raise InputError(
             error.what, where=f"property '{settings.name}' of structure '{name}'", todo=_without(settings, name)
         ) from error
+
+
+def _require_torsions(settings: TorsionFreeEnergy, atoms: Atoms, name: str) -> None:
+    walls = [w["atoms"] for w in settings.walls_json()]
+    try:
+        check_torsions(atoms, settings.torsions, walls)
+        positions_of_groups(atoms, [*settings.torsions, *walls])
+    except StructureError as error:
+        where = f"property '{settings.name}' of structure '{name}', {atoms.get_chemical_formula()}"
+        raise StructureError(error.what, where=where, todo=error.todo) from error
 
 
 def _without(settings: Property, name: str) -> str:

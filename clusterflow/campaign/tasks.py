@@ -23,7 +23,7 @@ from clusterflow.state.snapshot import Outcome
 
 ORDER = (
     "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
-    "relax", "hessian", "property",
+    "relax", "hessian", "metadynamics", "property",
 )  # fmt: skip
 """In which order tasks that are wanted at once are sent: first those for which the others wait."""
 PLAN_VERSION = 1

@@ -34,6 +34,7 @@ _NAMES = {
     "export": "packaging",
     "relax": "relaxations",
     "hessian": "Hessians",
+    "metadynamics": "metadynamics",
     "property": "properties",
 }
 _REFRESH = 0.5  # s

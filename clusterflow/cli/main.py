@@ -66,7 +66,7 @@ def properties(
     ] = EngineName.parsl,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
 ) -> None:
-    """Computes properties with a potential (energy–volume, heat capacity), or resumes where it was."""
+    """Computes properties with a potential (energy–volume, heat capacity, torsional barriers), or resumes."""
     from clusterflow.cli.property import run_properties
 
     code = run_properties(
@@ -161,6 +161,55 @@ def report(folder: Folder) -> None:
         write_outputs(place, snapshot)
         write_report(place, snapshot)
     console.print(str(place.report), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("export")
+@guarded
+def export_(
+    path: Annotated[
+        Path, typer.Argument(help="Run folder of a campaign, its YAML file, or a model folder.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("export"),
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="ase, lammps, openmm, dataset, psiflow or card; may be repeated. Default: all."),
+    ] = None,
+    structure: Annotated[
+        list[Path] | None, typer.Option(help="One more structure for the examples and LAMMPS; may be repeated.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of the potential, and of data whose system states none.")] = "",
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="NequIP's form for LAMMPS, if there is none yet (minutes).")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")] = False,
+) -> None:
+    """Writes a potential for ASE, LAMMPS, OpenMM and psiflow, with its data and a model card."""
+    from clusterflow.cli.export import export_potential
+
+    export_potential(
+        path,
+        output,
+        forms=to or [],
+        structures=structure or [],
+        licence=licence,
+        compile=compiled,
+        force=force,
+        console=console,
+    )
+
+
+@app.command("import")
+@guarded
+def import_(
+    dataset: Annotated[Path, typer.Argument(help="Dataset that psiflow saved (extxyz).", show_default=False)],
+    level: Annotated[str, typer.Option(help="Level of theory of its labels, exactly.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", help="extxyz to write.")] = Path("imported.extxyz"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+) -> None:
+    """Takes a labelled dataset of psiflow in, and states its level of theory."""
+    from clusterflow.cli.export import import_dataset
+
+    import_dataset(dataset, output, level=level, force=force, console=console)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from clusterflow.config.quantities import (
 )
 from clusterflow.config.section import Section
 from clusterflow.config.systems import Build, FilePath, System, TemperatureRange
+from clusterflow.config.torsion import Metadynamics, Start, TorsionAtoms
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
@@ -142,7 +143,19 @@ class HeatCapacity(Relaxation):
         return self
 
 
-Property = Annotated[EnergyVolume | HeatCapacity, Field(discriminator="kind")]
+class TorsionFreeEnergy(Relaxation, Metadynamics):
+    """Free energy along torsions by well-tempered metadynamics at constant volume (docs/concepts/torsions.md)."""
+
+    kind: Literal["torsion_free_energy"] = "torsion_free_energy"
+    name: str = Field("torsion_free_energy", pattern=_NAME)
+    """Of its files; two properties of one kind need different ones."""
+    torsions: tuple[TorsionAtoms, ...] = Field(min_length=1, max_length=2)
+    """One or two, biased together; four atoms each, in a row, counted from 0."""
+    relax: Start = "positions"
+    """What relaxes first."""
+
+
+Property = Annotated[EnergyVolume | HeatCapacity | TorsionFreeEnergy, Field(discriminator="kind")]
 
 
 class PropertyRun(Section):

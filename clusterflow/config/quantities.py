@@ -23,6 +23,9 @@ UNITS: Final[Mapping[str, Mapping[str, float]]] = {
     "energy": {"eV": 1.0, "meV": 1e-3, "Ha": 27.211386245988, "kJ/mol": 1 / 96.48533212331, "kcal/mol": 0.0433641},
     "force": {"eV/Å": 1.0, "eV/A": 1.0, "meV/Å": 1e-3, "meV/A": 1e-3},
     "wavenumber": {"cm^-1": 1.0, "cm⁻¹": 1.0, "1/cm": 1.0, "THz": 33.3564095198152},
+    "angle": {"rad": 1.0, "°": math.pi / 180.0, "deg": math.pi / 180.0},
+    "stiffness": {"eV/Å²": 1.0, "eV/Å^2": 1.0, "eV/A^2": 1.0},
+    "angular stiffness": {"eV/rad²": 1.0, "eV/rad^2": 1.0},
     "specific heat": {"J/g/K": 1.0, "J/(g·K)": 1.0, "kJ/kg/K": 1.0, "J/kg/K": 1e-3},
 }
 """Dimension → unit → factor to the unit used inside (the one with factor 1 that stands first)."""
@@ -97,6 +100,12 @@ Force = Annotated[float, *_quantity("force", "positive")]
 """eV/Å inside."""
 Wavenumber = Annotated[float, *_quantity("wavenumber", "not negative")]
 """cm⁻¹ inside."""
+Angle = Annotated[float, *_quantity("angle")]
+"""rad inside."""
+Stiffness = Annotated[float, *_quantity("stiffness", "positive")]
+"""eV/Å² inside."""
+AngularStiffness = Annotated[float, *_quantity("angular stiffness", "positive")]
+"""eV/rad² inside."""
 SpecificHeat = Annotated[float, *_quantity("specific heat", "positive")]
 """J/(g K) inside."""
 

@@ -223,6 +223,10 @@ class System(Section):
     """Default: npt for periodic structures, nvt otherwise, with the ranges of the paper."""
     weight: float = Field(1.0, gt=0)
     """Share of the walkers and of the starting fragments, relative to the other systems."""
+    source: str | None = None
+    """Where the structure comes from (a DOI, a database code): goes into exported datasets and the model card."""
+    licence: str | None = None
+    """Under which the structure, and labels made from it, may be passed on; goes there too."""
 
     def atoms(self, path: Path | None = None) -> Atoms:
         """The built structure, from the file or from the campaign's own copy at ``path``.

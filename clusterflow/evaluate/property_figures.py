@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from clusterflow.evaluate.property_result import PropertyResult
+from clusterflow.evaluate.torsion_figures import compare_torsion_free_energy, torsion_free_energy
 
 HEADLINES: Mapping[str, tuple[str, ...]] = {
     "energy_volume": ("K", "V0", "K'", "E0 per atom"),
     "heat_capacity": ("c_V", "C_V per cell", "zero-point energy", "imaginary modes"),
+    "torsion_free_energy": ("barrier", "barrier of a turn", "crossings", "sampling time"),
 }
 """Kind of property → the quantities of the comparison table; the first is drawn."""
 Images = Mapping[str, bytes]
@@ -22,7 +24,11 @@ _FORMS = ("polynomial", "birch_murnaghan", "vinet")
 
 def figure(result: PropertyResult, title: str) -> Images:
     """The figure of one result."""
-    draw = {"energy_volume": _energy_volume, "heat_capacity": _heat_capacity}[result.kind]
+    draw = {
+        "energy_volume": _energy_volume,
+        "heat_capacity": _heat_capacity,
+        "torsion_free_energy": torsion_free_energy,
+    }[result.kind]
     canvas, axes = _canvas(2)
     draw(axes, result)
     canvas.suptitle(title, fontsize=10)
@@ -33,7 +39,11 @@ def comparison(results: Mapping[str, PropertyResult], title: str) -> Images:
     """One kind of property of several structures (name → result): curves over each other, and the first headline."""
     kind = next(iter(results.values())).kind
     canvas, axes = _canvas(2)
-    draw = {"energy_volume": _compare_energy_volume, "heat_capacity": _compare_heat_capacity}[kind]
+    draw = {
+        "energy_volume": _compare_energy_volume,
+        "heat_capacity": _compare_heat_capacity,
+        "torsion_free_energy": compare_torsion_free_energy,
+    }[kind]
     draw(axes[0], results)
     _bars(axes[1], results, HEADLINES[kind][0])
     axes[0].legend(fontsize=7, frameon=False)

@@ -17,6 +17,7 @@ from clusterflow.core.protocols import Potential
 from clusterflow.evaluate import energy_volume, heat_capacity
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.relaxation import relax as relaxation
+from clusterflow.execution.property_torsion import reduce_torsion_free_energy, run_metadynamics
 from clusterflow.execution.workplace import Workplace
 from clusterflow.physics.vibrations import Modes, harmonic_modes
 from clusterflow.state.publish import verify_folder
@@ -65,6 +66,13 @@ def _relaxed(key: str, place: Workplace) -> Atoms:
         atoms.set_cell(exact["cell"])
         atoms.positions = exact["positions"]
     return atoms
+
+
+def metadynamics(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """A piece of a metadynamics run."""
+    return run_metadynamics(
+        payload, _relaxed(payload["relaxed"], place), potential_of(payload["potential"], place), place
+    )
 
 
 def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -128,6 +136,7 @@ def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> Proper
 REDUCTIONS: Mapping[str, Callable[[Mapping[str, Any], Workplace], PropertyResult]] = {
     "energy_volume": reduce_energy_volume,
     "heat_capacity": reduce_heat_capacity,
+    "torsion_free_energy": reduce_torsion_free_energy,
 }
 
 
@@ -144,6 +153,7 @@ def reduce(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
 PROPERTY_STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] = {
     "relax": relax,
     "hessian": hessian,
+    "metadynamics": metadynamics,
     "property": reduce,
 }
 """Kinds of task of a property run → what each does."""

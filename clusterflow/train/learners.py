@@ -34,7 +34,7 @@ def make_trainer(
     return TRAINERS[kind](model, settings, tuple(elements), threads)
 
 
-def load_potential(folder: Path, *, threads: int = 1, dtype: str | None = None) -> Any:
+def load_potential(folder: str | Path, *, threads: int = 1, dtype: str | None = None) -> Any:
     """The potential in a model folder, whatever its kind.
 
     ``dtype`` "float64": in double precision (for Hessians and finite differences), where that is not so anyway.

@@ -146,3 +146,34 @@ def test_references_need_the_modes_of_their_structure() -> None:
         (reference,) = task.payload["references"]
         assert reference["value"] == 0.4
         assert reference["relaxed"] == next(t.key for t in batches[0] if t.payload["structure"] == "a")
+
+
+TORSION = {
+    "kind": "torsion_free_energy", "torsions": [[0, 1, 2, 3]], "structures": ["a"], "replicas": 3,
+    "steps": 3000, "segment": 1000,
+}  # fmt: skip
+
+
+def test_replicas_of_metadynamics_run_side_by_side_and_their_segments_in_order() -> None:
+    batches, plan = walk(run(TORSION))
+    assert [Counter(t.kind for t in batch) for batch in batches] == [
+        {"relax": 1}, {"metadynamics": 3}, {"metadynamics": 3}, {"metadynamics": 3}, {"property": 1}
+    ]  # fmt: skip
+    first, second = batches[1], batches[2]
+    assert [t.payload["before"] for t in first] == [None] * 3
+    assert {t.payload["before"] for t in second} == {t.key for t in first}
+    assert len({t.payload["seed"] for batch in batches[1:4] for t in batch}) == 9
+    assert plan.finished
+    longer, _ = walk(run({**TORSION, "steps": 4000}))
+    assert [t.key for t in longer[3]] == [t.key for t in batches[3]]  # what is done stays done
+    more, _ = walk(run({**TORSION, "replicas": 4}))
+    assert {t.key for t in more[1]} > {t.key for t in first}
+
+
+def test_a_segment_that_blew_up_ends_its_property() -> None:
+    snapshot = Snapshot()
+    end(snapshot, property_plan(run(TORSION), INPUTS, snapshot).tasks)
+    end(snapshot, property_plan(run(TORSION), INPUTS, snapshot).tasks, failing="metadynamics")
+    plan = property_plan(run(TORSION), INPUTS, snapshot)
+    assert plan.tasks == []
+    assert "torsion_free_energy of a: metadynamics failed" in plan.failed
