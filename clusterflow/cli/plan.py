@@ -11,7 +11,7 @@ from clusterflow.campaign.budget import StageCost, stage_costs
 from clusterflow.campaign.forecast import forecast
 from clusterflow.cli.check import fragments_table, said_of_ramp
 from clusterflow.config.load import load_campaign
-from clusterflow.execution.block_pool import block_script
+from clusterflow.execution.block_pool import block_files
 from clusterflow.execution.machines import BatchMachine, LocalMachine, Machine, load_machine
 
 
@@ -96,7 +96,9 @@ def _print_scripts(machine: BatchMachine, run_folder: Path, campaign: str, conso
             f"with {lane.workers} workers of {lane.cores_per_worker} core(s) each, {lane.time} long",
         )
         folder = run_folder / "parsl" / f"0000-{name}"
-        _say(console, block_script(machine, lane, folder, ["…"], name="cf-CAMPAIGN-1", run_id=f"{campaign}:1"))
+        files = block_files(machine, lane, folder, ["…"], name="cf-CAMPAIGN-1", run_id=f"{campaign}:1")
+        for file, text in files.items():
+            _say(console, f"{file}:\n{text}" if len(files) > 1 else text)
 
 
 def _say(console: Console, text: str) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 import clusterflow
 from clusterflow.errors import ClusterflowError
 from clusterflow.execution import supervise
-from clusterflow.execution.job_script import BlockJob, job_script
-from clusterflow.execution.machines import BatchLane, BatchMachine
+from clusterflow.execution.job_script import BlockJob, job_script, pod_script
+from clusterflow.execution.kubernetes_job import job_manifest
+from clusterflow.execution.machines import BatchLane, BatchMachine, KubernetesLane, KubernetesMachine, ScriptLane
 from clusterflow.execution.parsl_pool import WORKER_MODULE, ParslPool, PoolShape
 from clusterflow.execution.schedulers import Scheduler
 from clusterflow.execution.watchdog import Progress
 from clusterflow.execution.worker import MPI
 
-SCRIPT = "job.sh"
+SCRIPT, MANIFEST = "job.sh", "job.json"
 WATCHER = "supervise.py"
 
 
@@ -76,12 +77,13 @@ class BlockPool(ParslPool):
         options = self._start_interchange(
             address=self._address, heartbeat=silence / 4, silence=silence, drain=self.span
         )
-        script = self.folder / SCRIPT
-        script.write_text(self._script(options, silence), encoding="utf-8")
-        script.chmod(0o700)
-        self.job_id = self._scheduler.submit(script)
+        for name, text in self._files(options, silence).items():
+            submitted = self.folder / name
+            submitted.write_text(text, encoding="utf-8")
+            submitted.chmod(0o700)
+        self.job_id = self._scheduler.submit(submitted)
 
-    def _script(self, options: list[str], silence: float) -> str:
+    def _files(self, options: list[str], silence: float) -> dict[str, str]:
         # A copy: the package may lie elsewhere on the nodes, in a container for example; the run folder does not.
         shutil.copyfile(supervise.__file__, self.folder / WATCHER)
         lane = self.lane
@@ -89,7 +91,8 @@ class BlockPool(ParslPool):
         environment = {**self._marks(), **self._threads()}
         if lane.mpi:
             environment[MPI] = json.dumps(lane.mpi)
-        if self._machine.python == "auto" and not lane.container:  # another Python has packages of its own
+        contained = isinstance(lane, ScriptLane) and bool(lane.container)
+        if self._machine.python == "auto" and not contained:  # another Python has packages of its own
             environment["PYTHONPATH"] = str(Path(clusterflow.__file__).parents[1])
         self._write_spec(
             "workers",
@@ -103,7 +106,7 @@ class BlockPool(ParslPool):
                 **({"gpus": lane.gpus_per_node} if lane.gpus_per_node else {}),
             },
         )
-        return block_script(self._machine, lane, self.folder, options, name=self._job_name, run_id=self.run_id)
+        return block_files(self._machine, lane, self.folder, options, name=self._job_name, run_id=self.run_id)
 
     def _workers_dead(self) -> str:
         if self._dead:
@@ -123,16 +126,23 @@ class BlockPool(ParslPool):
                 self._scheduler.cancel([self.job_id])
 
 
-def block_script(
+def block_files(
     machine: BatchMachine, lane: BatchLane, folder: Path, options: Sequence[str], *, name: str, run_id: str
-) -> str:
-    """The job script of a block whose files lie in ``folder``; ``options`` are those of Parsl's worker pool.
+) -> dict[str, str]:
+    """What a block needs in its ``folder``, by name of the file; the last one is what the scheduler is given.
+    ``options`` are those of Parsl's worker pool.
 
     Raises
     ------
     InputError
-        The folder's path is not one for a scheduler.
+        The folder's path is not one for a scheduler, or is not seen by its nodes.
     """
     workers = (machine.interpreter, "-P", "-m", WORKER_MODULE, *options)
     watch = (machine.interpreter, "-I", "-S", str(folder / WATCHER), "watch", str(folder / "workers.json"), "--")
-    return job_script(lane, BlockJob(name, f"cf:{run_id}", folder, (*watch, *workers), machine.worker_setup))
+    job = BlockJob(name, f"cf:{run_id}", folder, (*watch, *workers), machine.worker_setup)
+    if isinstance(machine, KubernetesMachine) and isinstance(lane, KubernetesLane):
+        manifest = job_manifest(machine, lane, folder, name=name, comment=job.comment, script=SCRIPT)
+        return {SCRIPT: pod_script(job), MANIFEST: json.dumps(manifest, indent=2) + "\n"}
+    if isinstance(lane, ScriptLane):
+        return {SCRIPT: job_script(lane, job)}
+    raise TypeError(f"no scheduler is known for a {type(lane).__name__}")

@@ -20,7 +20,8 @@ from clusterflow.execution.block_pool import BlockPool
 from clusterflow.execution.breaker import Breaker, HourlyLimit
 from clusterflow.execution.machines import LANES, BatchMachine
 from clusterflow.execution.parsl_pool import ParslPool, PoolShape
-from clusterflow.execution.schedulers import QueuedJob, Scheduler
+from clusterflow.execution.scheduler_calls import QueuedJob
+from clusterflow.execution.schedulers import Scheduler
 from clusterflow.execution.supply import Job, Later
 from clusterflow.state.queue_waits import note_wait
 
@@ -170,6 +171,10 @@ class BlockSupply:
         if job.phase == "waiting" and job.reason != block.reason and job.reason not in _USUAL:
             log.warning("job %s of lane %s waits: %s", job.id, block.lane, job.reason)
         block.reason = job.reason
+        if job.phase == "ended":
+            block.pool.give_up(f"its job {job.id} has ended ({job.reason})")
+        if job.began is not None:
+            block.ends = min(block.ends, job.began + block.pool.span)
         if job.hopeless:
             block.pool.give_up(f"its job {job.id} waits for ever ({job.reason})")
         if job.phase == "running" and block.running_since is None:
@@ -190,7 +195,7 @@ class BlockSupply:
                 log.info("job %s of lane %s is up after %.0f s", block.pool.job_id, block.lane, waited)
                 note_wait(block.pool.folder, block.lane, block.pool.job_id, waited)
             block.slots = min(nodes, lane.nodes) * lane.workers
-            block.ends = min(began, default=time.time()) + block.pool.span
+            block.ends = min(block.ends, min(began, default=time.time()) + block.pool.span)
 
     def _return_idle(self, lane: str, waiting: Sequence[Job], now: float) -> None:
         """Gives back blocks that nobody needs: idle for long, or with too little time left for any task that waits."""

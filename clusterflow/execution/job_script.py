@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterflow.errors import InputError
-from clusterflow.execution.machines import BatchLane, PBSLane, SlurmLane
+from clusterflow.execution.machines import PBSLane, ScriptLane, SlurmLane
 from clusterflow.execution.machines.words import hours_minutes_seconds
 
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_./:,@=+-]*\Z")
@@ -31,7 +31,7 @@ class BlockJob:
     setup: str = ""
 
 
-def job_script(lane: BatchLane, job: BlockJob) -> str:
+def job_script(lane: ScriptLane, job: BlockJob) -> str:
     """The script that the scheduler of this lane is given.
 
     Raises
@@ -49,10 +49,26 @@ def job_script(lane: BatchLane, job: BlockJob) -> str:
     lines = ["#!/bin/bash -l", *head, ""]
     if lane.modules:
         lines.append(f"module load {' '.join(map(shlex.quote, lane.modules))} || exit 1")
-    if job.setup.strip():
-        lines += ["# worker_setup of the machine file", job.setup.strip("\n")]
+    lines += _setup(job)
     lines.append(f"exec {shlex.join([*launcher, *lane.container, *job.command])}")
     return "\n".join(lines) + "\n"
+
+
+def pod_script(job: BlockJob) -> str:
+    """The script that a pod of Kubernetes runs. No login shell: its profile would undo the PATH of the image.
+
+    Raises
+    ------
+    InputError
+        The folder's path holds characters that are not plain.
+    """
+    require_plain(job.folder)
+    lines = ["#!/bin/bash", f"exec >>{job.folder}/job.out 2>&1", *_setup(job)]
+    return "\n".join([*lines, f"exec {shlex.join(job.command)}"]) + "\n"
+
+
+def _setup(job: BlockJob) -> list[str]:
+    return ["# worker_setup of the machine file", job.setup.strip("\n")] if job.setup.strip() else []
 
 
 def require_plain(folder: Path) -> None:

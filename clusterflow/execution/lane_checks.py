@@ -80,7 +80,7 @@ def _lane_finding(
             name,
             ok=False,
             seen=f"no answer within {patience:.0f} s; the job may still wait in the queue",
-            todo="Look at the queue (squeue --me, qstat -u $USER); give more time with --patience.",
+            todo="Look at the queue (squeue --me, qstat -u $USER, kubectl get pods); give more time with --patience.",
             seconds=time.time() - sent,
         )
     except ClusterflowError as error:

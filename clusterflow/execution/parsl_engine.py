@@ -24,8 +24,9 @@ from clusterflow.execution import supervise
 from clusterflow.execution.address import driver_address
 from clusterflow.execution.block_supply import BlockSupply
 from clusterflow.execution.job_script import require_plain
+from clusterflow.execution.kubernetes_job import require_mounted
 from clusterflow.execution.local_supply import LocalSupply
-from clusterflow.execution.machines import LANES, LocalMachine, Machine
+from clusterflow.execution.machines import LANES, KubernetesMachine, LocalMachine, Machine
 from clusterflow.execution.messages import decode_answer, encode_task, name_of
 from clusterflow.execution.parsl_pool import ParslPool, log_to_file, to_clusterflow
 from clusterflow.execution.schedulers import scheduler_of
@@ -102,6 +103,8 @@ class ParslEngine:
                 machine, self._lock, new_folder=new_folder, run_id=self._run_id, mark=mark, wake=self._wake
             )
         require_plain(self._folder)
+        if isinstance(machine, KubernetesMachine):
+            require_mounted(machine, self._folder)
         run_id = re.sub(r"[^A-Za-z0-9_.:-]", "_", self._run_id)
         epoch = run_id.rpartition(":")[2]
         supply = BlockSupply(

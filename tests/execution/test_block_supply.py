@@ -11,7 +11,7 @@ from clusterflow.errors import ExecutionError
 from clusterflow.execution import block_supply
 from clusterflow.execution.block_supply import BlockSupply
 from clusterflow.execution.machines import SlurmMachine
-from clusterflow.execution.schedulers import QueuedJob
+from clusterflow.execution.scheduler_calls import QueuedJob
 from clusterflow.execution.supply import Job
 from clusterflow.state.queue_waits import queue_waits
 

@@ -13,7 +13,8 @@ import pytest
 from clusterflow.errors import ExecutionError, InputError
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.parsl_engine import ParslEngine
-from clusterflow.execution.schedulers import PBS, QueuedJob, Slurm, scheduler_of
+from clusterflow.execution.scheduler_calls import QueuedJob
+from clusterflow.execution.schedulers import PBS, Slurm, scheduler_of
 from clusterflow.testing.fakes import run_toy
 
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -96,7 +97,7 @@ def test_scancel(stub, tmp_path):
     ],
 )
 def test_failing_hanging_and_missing_commands(stub, tmp_path, monkeypatch, scheduler, command, call):
-    monkeypatch.setattr("clusterflow.execution.schedulers.TIME_LIMIT", 1.0)
+    monkeypatch.setattr("clusterflow.execution.scheduler_calls.TIME_LIMIT", 1.0)
     stub(command, "echo 'no   such\naccount' >&2; exit 1")
     with pytest.raises(ExecutionError, match=f"{command} failed with status 1: no such account"):
         call(scheduler(), tmp_path / "job.sh")

@@ -1,6 +1,7 @@
 """Machine files: where tasks run, and how much of each machine a lane may use. One module per kind."""
 
-from clusterflow.execution.machines.batch import BatchLane, BatchMachine
+from clusterflow.execution.machines.batch import BatchLane, BatchMachine, ScriptLane
+from clusterflow.execution.machines.kubernetes import KubernetesLane, KubernetesMachine
 from clusterflow.execution.machines.lanes import LANES, ResolvedLane
 from clusterflow.execution.machines.load import Machine, default_machine, load_machine
 from clusterflow.execution.machines.local import Lane, Lanes, LocalMachine, available_cores, available_gpus
@@ -11,6 +12,8 @@ __all__ = [
     "LANES",
     "BatchLane",
     "BatchMachine",
+    "KubernetesLane",
+    "KubernetesMachine",
     "Lane",
     "Lanes",
     "LocalMachine",
@@ -18,6 +21,7 @@ __all__ = [
     "PBSLane",
     "PBSMachine",
     "ResolvedLane",
+    "ScriptLane",
     "SlurmLane",
     "SlurmMachine",
     "available_cores",

@@ -66,12 +66,8 @@ class BatchLane(Section):
     """Tasks at once on a node; ``auto``: one per GPU, else as many as cores (or MPI ranks of a label) allow."""
     mpi: Command = ()
     """What starts the MPI ranks of a label, word by word; default: mpirun -np {ranks}."""
-    container: Command = ()
-    """Put before the workers' command, word by word, e.g. [apptainer, exec, --nv, /apps/clusterflow.sif]."""
-    modules: tuple[FileWord, ...] = ()
-    """Loaded by ``module load`` before the workers start."""
 
-    _words = field_validator("mpi", "container", "modules", mode="before")(as_list)
+    _words = field_validator("mpi", mode="before")(as_list)
 
     @model_validator(mode="after")
     def _fits(self) -> BatchLane:
@@ -95,6 +91,17 @@ class BatchLane(Section):
     def time(self) -> str:
         """The walltime, as HH:MM:SS."""
         return hours_minutes_seconds(self.walltime)
+
+
+class ScriptLane(BatchLane):
+    """A lane whose blocks are job scripts of a cluster with modules and, maybe, containers."""
+
+    container: Command = ()
+    """Put before the workers' command, word by word, e.g. [apptainer, exec, --nv, /apps/clusterflow.sif]."""
+    modules: tuple[FileWord, ...] = ()
+    """Loaded by ``module load`` before the workers start."""
+
+    _script_words = field_validator("container", "modules", mode="before")(as_list)
 
 
 def lane_or_name(lane: Any) -> Any:

@@ -9,14 +9,20 @@ from typing import Final, TypeAlias
 from clusterflow.config.load import load_kind
 from clusterflow.config.section import Section
 from clusterflow.errors import ConfigError
+from clusterflow.execution.machines.kubernetes import KubernetesMachine
 from clusterflow.execution.machines.local import LocalMachine
 from clusterflow.execution.machines.pbs import PBSMachine
 from clusterflow.execution.machines.slurm import SlurmMachine
 
-Machine: TypeAlias = LocalMachine | SlurmMachine | PBSMachine
+Machine: TypeAlias = LocalMachine | SlurmMachine | PBSMachine | KubernetesMachine
 """Any machine; the key ``kind`` of its file says which."""
 
-KINDS: Final[dict[str, type[Section]]] = {"local": LocalMachine, "slurm": SlurmMachine, "pbs": PBSMachine}
+KINDS: Final[dict[str, type[Section]]] = {
+    "local": LocalMachine,
+    "slurm": SlurmMachine,
+    "pbs": PBSMachine,
+    "kubernetes": KubernetesMachine,
+}
 
 
 def default_machine() -> LocalMachine:
@@ -61,5 +67,5 @@ def load_machine(name: str | Path) -> Machine:
             where=error.where,
             todo="Correct the machine file (those in hpc/ have comments), or write `machine: local`.",
         ) from None
-    assert isinstance(machine, (LocalMachine, SlurmMachine, PBSMachine))
+    assert isinstance(machine, (LocalMachine, SlurmMachine, PBSMachine, KubernetesMachine))
     return machine

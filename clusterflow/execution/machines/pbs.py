@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from clusterflow.config.section import Section
-from clusterflow.execution.machines.batch import BatchLane, BatchMachine, lane_or_name
+from clusterflow.execution.machines.batch import BatchMachine, ScriptLane, lane_or_name
 from clusterflow.execution.machines.words import Word
 
 
-class PBSLane(BatchLane):
+class PBSLane(ScriptLane):
     """A lane whose blocks are jobs of PBS."""
 
     nodes: Literal[1] = 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from clusterflow.config.section import Section
-from clusterflow.execution.machines.batch import BatchLane, BatchMachine, lane_or_name
+from clusterflow.execution.machines.batch import BatchMachine, ScriptLane, lane_or_name
 from clusterflow.execution.machines.words import Word
 
 
-class SlurmLane(BatchLane):
+class SlurmLane(ScriptLane):
     """A lane whose blocks are jobs of Slurm."""
 
     partition: Word | None = None
