@@ -85,19 +85,33 @@ class Campaign(Section):
             raise ValueError(f"two systems have the same name: {', '.join(twice)}")
         return self
 
-    @model_validator(mode="after")
-    def _ramp(self) -> Campaign:
-        ramp, streams = self.explore.temperature is not None, self.loop.kind == "streaming"
-        if ramp and streams:
-            raise ValueError(
+    @property
+    def only_synchronous(self) -> str:
+        """What this campaign wants that the streaming loop cannot do, and what to write instead; "" if it can do it
+        all."""
+        if self.explore.temperature is not None:
+            return (
                 "explore.temperature raises the temperature from one iteration to the next, and the streaming loop "
                 "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`"
             )
-        if self.select.kind == "cbad" and streams:
-            raise ValueError(
+        if self.select.kind == "cbad":
+            return (
                 "select.kind cbad looks at all walks of an iteration together, and the streaming loop has no "
                 "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`"
             )
+        if self.controls is not None:
+            return "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration"
+        return ""
+
+    @model_validator(mode="after")
+    def _loop(self) -> Campaign:
+        if self.loop.kind == "streaming" and self.only_synchronous:
+            raise ValueError(self.only_synchronous)
+        return self
+
+    @model_validator(mode="after")
+    def _ramp(self) -> Campaign:
+        ramp = self.explore.temperature is not None
         if self.select.kind == "cbad" and self.extract.kind == "certified":
             raise ValueError(
                 "select.kind cbad chooses whole frames or building blocks, and certified fragments are built around "
@@ -126,10 +140,6 @@ class Campaign(Section):
     def _arms(self) -> Campaign:
         if self.controls is None:
             return self
-        if not isinstance(self.loop, Synchronous):
-            raise ValueError(
-                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration"
-            )
         if isinstance(self.extract, Certified):
             raise ValueError(
                 "`controls:` cannot be combined with `extract: {kind: certified}`, whose fragments depend on the "
