@@ -201,9 +201,10 @@ def _hints(config: Campaign, rows: list[tuple[int, str, Workforce, Prediction]])
         room = (loop.max_model_lag + 1) * batch
         most = max(force.workers["label"] for _, _, force, _ in rows)
         if any(kind == "streaming" and told.busy["train"] > _SLOW for _, kind, _, told in rows):
+            own = " Where labels are dearer than time, max_model_lag: 0 lets each potential ask for its own."
             said.append(
                 f"hint: training is busy more than {_SLOW:.0%} of the time and holds the walkers back: raise "
-                f"retrain_after ({batch}), or train faster."
+                f"retrain_after ({batch}), or train faster.{own if loop.max_model_lag else ''}"
             )
         if room < 2 * most:
             said.append(
