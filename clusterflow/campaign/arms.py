@@ -8,40 +8,17 @@ arm that cannot go on has ended; the campaign has not.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from clusterflow.campaign.held_out import TestSet
-from clusterflow.campaign.split import split_validation
-from clusterflow.campaign.tasks import DAMPING, GRACE, Payloads, Plan
-from clusterflow.config.campaign import Campaign
-from clusterflow.config.controls import Controls
-from clusterflow.state.snapshot import Outcome, Snapshot
+from clusterflow.campaign.label_pool import LabelPool
+from clusterflow.campaign.labelling import label, split
+from clusterflow.campaign.rounds import Walked
+from clusterflow.campaign.steps import Course, StepDesk, Steps
+from clusterflow.campaign.tasks import DAMPING, Payloads, PlanStopped
 
 _PREFIX = "arm/"
-
-
-class Followed(Protocol):
-    """What an arm needs of the campaign's plan."""
-
-    config: Campaign
-    snapshot: Snapshot
-    payloads: Payloads
-    out: Plan
-    held_out: TestSet
-    test: list[str]
-    labels: dict[str, Mapping[str, Any]]
-    pools: list[tuple[int, list[str], str]]
-
-    def ask(self, kind: str, lane: str, payload: Mapping[str, Any], *, key: str = "", limit: float = 0.0) -> str: ...
-
-
-class _NotYet(Exception):  # noqa: N818 - not an error: a result that is not there yet
-    pass
-
-
-class _Ended(Exception):  # noqa: N818 - not an error: the arm cannot go on; the message says why
-    pass
 
 
 def is_of_arm(decision: str) -> bool:
@@ -49,165 +26,142 @@ def is_of_arm(decision: str) -> bool:
     return decision.startswith(_PREFIX)
 
 
-def follow_arms(campaign: Followed) -> None:
-    """Adds what the control arms want to the plan of the campaign, which is not finished before they are."""
-    out, controls = campaign.out, campaign.config.controls
-    if controls is None or out.failed or "model/0" not in out.decisions:
-        return
-    waiting = False
-    for name in controls.arms:
-        arm = _Arm(name, campaign, controls)
-        try:
-            arm.walk()
-        except _NotYet:
-            waiting = True
-        except _Ended as end:
-            out.decisions[f"{_PREFIX}{arm.iteration}/{name}/ended"] = {"reason": str(end)}
-    kept = (n for n in campaign.snapshot.decisions if is_of_arm(n) and n.endswith("/ended"))
-    out.retired += [n for n in kept if n not in out.decisions]  # what had failed has succeeded since
-    if waiting:
-        out.waits_for = ()
-        if out.finished:
-            out.finished, out.stage = "", "controls"
+class Arms:
+    """All control arms of a campaign, from its first potential on. ``walked``: what its iterations have walked."""
+
+    def __init__(self, desk: StepDesk, payloads: Payloads, pool: LabelPool, walked: Sequence[Walked]) -> None:
+        self._desk, self._payloads, self._pool, self._walked = desk, payloads, pool, walked
+        self._courses: list[Course] | None = None
+
+    def go_on(self) -> bool:
+        """As far as they can; whether one of them waits for a task."""
+        controls = self._payloads.config.controls
+        if controls is None or "model/0" not in self._desk.taken:
+            return False
+        begins, desk = self._courses is None, self._desk
+        if self._courses is None:
+            arms = [_Arm(name, desk, self._payloads, self._pool, self._walked) for name in controls.arms]
+            self._courses = [Course(arm.go()) for arm in arms]
+        for course in self._courses:
+            course.go_on(desk)
+        if begins:  # what had failed has succeeded since
+            kept = (n for n in desk.snapshot.decisions if is_of_arm(n) and n.endswith("/ended"))
+            desk.out.retired += [n for n in kept if n not in desk.taken]
+        return any(course.waits_for for course in self._courses if not course.over)
 
 
 class _Arm:
-    def __init__(self, name: str, campaign: Followed, controls: Controls) -> None:
-        self.name, self._campaign, self._controls = name, campaign, controls
-        self._decisions = campaign.out.decisions
-        begin = self._decisions["split/0"]
-        self._train, self._validation = list(begin["train"]), list(begin["validation"])
-        self._asked = [k for k, told in campaign.labels.items() if told["source_kind"] == "start"]
-        self._bought = 0
-        self.iteration = 0
+    def __init__(
+        self, name: str, desk: StepDesk, payloads: Payloads, campaign: LabelPool, walked: Sequence[Walked]
+    ) -> None:
+        self._name, self._desk, self._payloads, self._walked = name, desk, payloads, walked
+        self._test = campaign.test
+        self._pool = LabelPool(fraction=payloads.config.train.validation_fraction, seed=payloads.seed("split"))
+        self._pool.held_out = campaign.held_out
+        for key, told in campaign.asked.items():
+            if told["source_kind"] == "start":
+                self._pool.register({**told, "label_key": key})
+        self._pool.enter({**desk.taken["split/0"], "test": []})
+        self._start = len(self._pool.asked)
+        self._iteration = 0
 
-    def walk(self) -> None:
-        """All iterations that the campaign has come to."""
-        model = str(self._decisions["model/0"]["key"])
-        for iteration, walks, pool in self._campaign.pools:
-            self.iteration = iteration
-            self._choose(model, walks, pool)
-            names = [n for n in (f"model/{self.iteration}", f"model/{self.iteration}/final") if n in self._decisions]
-            if not names and not {f"continue/{self.iteration}", "stop"} & set(self._decisions):
-                raise _NotYet  # the campaign has not trained yet; else it will not, and the next training has these too
-            for name in names:  # a second one where the campaign ended, with a training more thorough
-                model = self._fit(model, name)
-                self._evaluate(model, name.removeprefix(f"model/{self.iteration}"))
+    def go(self) -> Steps[None]:
+        """All iterations that the campaign comes to."""
+        try:
+            yield from self._go()
+        except PlanStopped as end:
+            self._desk.decide(self._called("ended"), {"reason": str(end)})
 
-    def _result(self, key: str) -> Outcome:
-        found = self._campaign.snapshot.outcomes.get(key)
-        if found is None:
-            raise _NotYet
-        return found
+    def _go(self) -> Steps[None]:
+        model = str(self._desk.taken["model/0"]["key"])
+        for count in itertools.count():
+            while len(self._walked) <= count:
+                if "stop" in self._desk.taken:
+                    return
+                yield ()
+            self._iteration = self._walked[count].iteration
+            yield from self._choose(model, self._walked[count])
+            for suffix in ("", "/final"):  # a second one where the campaign ended, with a training more thorough
+                if (yield from self._trained(suffix)):
+                    model = yield from self._fit(model, suffix)
+                    yield from self._evaluate(model, suffix)
 
-    def _required(self, key: str, what: str) -> Mapping[str, Any]:
-        found = self._result(key)
-        if found.status == "failed":
-            raise _Ended(f"{what} failed: {found.reason}")
-        return found.summary
+    def _trained(self, suffix: str) -> Steps[bool]:
+        """Waits for the campaign's potential of this iteration; False if there is none, and will be none."""
+        name, taken = f"model/{self._iteration}{suffix}", self._desk.taken
+        while name not in taken:
+            if {f"continue/{self._iteration}", f"model/{self._iteration}/final", "stop"} & taken.keys():
+                return False  # the next training has these labels, too
+            yield ()
+        return True
 
-    def _name(self, what: str) -> str:
-        return f"{_PREFIX}{self.iteration}/{self.name}/{what}"
+    def _called(self, what: str) -> str:
+        return f"{_PREFIX}{self._iteration}/{self._name}/{what}"
 
-    def _decided(self, what: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        kept = self._campaign.snapshot.decisions.get(self._name(what), value)
-        self._decisions[self._name(what)] = kept
-        return kept
-
-    def _choose(self, model: str, walks: Sequence[str], pool: str) -> None:
-        campaign = self._campaign
-        budget = self._controls.each(campaign.config.select.fragments)
-        limit = campaign.config.label_limits[1]
+    def _choose(self, model: str, walked: Walked) -> Steps[None]:
+        """Fragments to label, their labels and their split."""
+        config, pool = self._payloads.config, self._pool
+        assert config.controls is not None
+        budget, limit = config.controls.each(config.select.fragments), config.label_limits[1]
         if limit is not None:
-            budget = max(0, min(budget, limit - self._bought))
-        ended = campaign.snapshot.outcomes
-        failed = [k for k in self._asked if (o := ended.get(k)) is not None and o.status == "failed"]
-        by_features = self.name == "farthest_point" and failed  # to the others it is one more that is not taken again
-        told = self._decided("budget", {"fragments": budget, **({"failed": failed} if by_features else {})})
-        budget = int(told["fragments"])
+            budget = max(0, min(budget, limit - (len(pool.asked) - self._start)))
+        wanted: dict[str, Any] = {"fragments": budget}
+        failed = [k for k in pool.asked if (o := self._desk.outcome(k)) is not None and o.status == "failed"]
+        if self._name == "farthest_point" and failed:  # to the others it is one more that is not taken again
+            wanted["failed"] = failed
+        limits = self._desk.decided(self._called("budget"), wanted)
+        budget = int(limits["fragments"])
         if not budget:
-            raise _Ended("its share of the label budget is spent")
-        payload = campaign.payloads.control(
-            self.name,
-            self.iteration,
+            raise PlanStopped("its share of the label budget is spent")
+        payload = self._payloads.control(
+            self._name,
+            self._iteration,
             model,
-            walks,
-            trained=self._asked,
-            held_out=campaign.held_out.labels,
+            walked.walks,
+            trained=list(pool.asked),
+            held_out=pool.held_out.labels,
             budget=budget,
-            pool=pool,
-            failed=told.get("failed", ()),
+            pool=walked.pool,
+            failed=limits.get("failed", ()),
         )
-        source = campaign.ask("control", "local", payload)
-        told = self._required(source, f"Choosing in iteration {self.iteration}")
-        fragments = list(told["fragments"])
-        if not fragments:
-            raise _Ended(f"iteration {self.iteration} found nothing that is not labelled already")
-        self._label(source, fragments)
-
-    def _label(self, source: str, fragments: Sequence[Mapping[str, Any]]) -> None:
-        campaign = self._campaign
-        trainable = {f["label_key"] for f in campaign.held_out.trainable(fragments)}
-        good, waiting = [], False
-        for index, fragment in enumerate(fragments):
-            key = str(fragment["label_key"])
-            if key not in trainable or key in self._asked:
-                continue
-            self._asked.append(key)
-            self._bought += 1
-            payload = campaign.payloads.label("control", source, index)
-            campaign.ask("label", "label", payload, key=key, limit=campaign.config.label.time_limit + GRACE)
-            found = campaign.snapshot.outcomes.get(key)
-            waiting = waiting or found is None
-            if found is not None and found.status == "done":
-                good.append(key)
-        if waiting:
-            raise _NotYet
+        source = self._desk.ask("control", "local", payload)
+        told: Mapping[str, Any] = yield from self._desk.result(source, f"Choosing in iteration {self._iteration}")
+        if not told["fragments"]:
+            raise PlanStopped(f"iteration {self._iteration} found nothing that is not labelled already")
+        good = yield from label(
+            self._desk, self._payloads, pool, "control", source, told["fragments"], iteration=self._iteration
+        )
         if not good:
-            raise _Ended(f"none of the labels of iteration {self.iteration} succeeded")
-        train, validation = split_validation(
-            good,
-            fraction=campaign.config.train.validation_fraction,
-            seed=campaign.payloads.seed("split"),
-            already=(len(self._train), len(self._validation)),
-        )
-        split = {"source": source, "train": train, "validation": validation}
-        kept = campaign.snapshot.decisions.get(self._name("split"))
-        if kept is not None and kept["source"] == source and {*kept["train"], *kept["validation"]} <= set(good):
-            split = dict(kept)  # a label that succeeded later does not undo what was trained
-        self._decisions[self._name("split")] = split
-        self._train += split["train"]
-        self._validation += split["validation"]
+            raise PlanStopped(f"none of the labels of iteration {self._iteration} succeeded")
+        split(self._desk, pool, self._called("split"), source)
 
-    def _fit(self, start: str, name: str) -> str:
+    def _fit(self, start: str, suffix: str) -> Steps[str]:
         """As thoroughly as the campaign, from the arm's last potential, once more and gentler if it diverged."""
-        extra = name.endswith("/final")
+        final, reason = bool(self._desk.taken[f"model/{self._iteration}{suffix}"]["final"]), ""
         for attempt in range(len(DAMPING)):
-            payload = self._campaign.payloads.train(
-                self.iteration,
-                self._train,
-                self._validation,
+            payload = self._payloads.train(
+                self._iteration,
+                self._pool.train,
+                self._pool.validation,
                 start=start,
-                final=bool(self._decisions[name]["final"]),
+                final=final,
                 attempt=attempt,
-                extra=extra,
+                extra=bool(suffix),
             )
-            key = self._campaign.ask("train", "train", payload)
-            found = self._result(key)
+            key = self._desk.ask("train", "train", payload)
+            yield from self._desk.wait([key])
+            found = self._desk.outcome(key)
+            assert found is not None
             if found.status == "done":
                 return key
-        raise _Ended(f"training of iteration {self.iteration} failed twice, the second time gentler: {found.reason}")
+            reason = found.reason
+        raise PlanStopped(f"training of iteration {self._iteration} failed twice, the second time gentler: {reason}")
 
-    def _evaluate(self, model: str, suffix: str) -> None:
-        campaign, payloads = self._campaign, self._campaign.payloads
-        mixture = campaign.ask("novelty", "local", payloads.novelty(self.iteration, model, self._train))
-        self._required(mixture, f"Fitting the feature density of iteration {self.iteration}")
-        key = campaign.ask("evaluate", "local", payloads.evaluation(model, mixture, campaign.test))
-        self._required(key, f"Evaluating the model of iteration {self.iteration}")
-        self._decisions[self._name("evaluated") + suffix] = {
-            "iteration": self.iteration,
-            "model": model,
-            "mixture": mixture,
-            "evaluation": key,
-            "n_training": len(self._train) + len(self._validation),
-        }
+    def _evaluate(self, model: str, suffix: str) -> Steps[None]:
+        desk, payloads, pool = self._desk, self._payloads, self._pool
+        mixture = desk.ask("novelty", "local", payloads.novelty(self._iteration, model, pool.train))
+        yield from desk.result(mixture, f"Fitting the feature density of iteration {self._iteration}")
+        key = desk.ask("evaluate", "local", payloads.evaluation(model, mixture, self._test))
+        yield from desk.result(key, f"Evaluating the model of iteration {self._iteration}")
+        told = {"iteration": self._iteration, "model": model, "mixture": mixture, "evaluation": key}
+        desk.decide(self._called("evaluated") + suffix, {**told, "n_training": len(pool.train) + len(pool.validation)})

@@ -55,7 +55,7 @@ def stop_reason(stop: Stop, records: Sequence[IterationRecord], *, core_hours: f
     if stop.labels is not None and last.n_labels >= stop.labels:
         return f"the budget of {stop.labels} labels is spent"
     if stop.core_hours is not None and core_hours >= stop.core_hours:
-        return f"the budget of {stop.core_hours:g} core hours is spent ({core_hours:.2f})"
+        return f"the budget of {stop.core_hours:g} core hours is spent"  # how many by now would change with each task
     if stop.novelty is not None:
         seen = [r.excess_novelty for r in records if r.acquired][-stop.novelty_iterations :]
         if len(seen) == stop.novelty_iterations and all(n is not None and n < stop.novelty for n in seen):

@@ -1,4 +1,4 @@
-"""Where the streaming plan asks for tasks and takes decisions, so that both are asked for and taken once."""
+"""Where plans ask for tasks and take decisions, so that both are asked for and taken once."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from clusterflow.campaign.plan import plan
+from clusterflow.campaign.plan import Cycle
 from clusterflow.campaign.streaming import Stream
-from clusterflow.campaign.tasks import Inputs, Plan
+from clusterflow.campaign.tasks import Inputs, Payloads, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Snapshot
@@ -26,8 +26,9 @@ class Planner:
     the pure function would give for the snapshot, but keeps what cannot have changed."""
 
     def __init__(self, config: Campaign, inputs: Inputs) -> None:
-        self._config, self._inputs = config, inputs
-        self._stream = Stream(config, inputs) if config.loop.kind == "streaming" else None
+        payloads = Payloads(config, inputs)
+        streams = config.loop.kind == "streaming"
+        self._loop: Stream | Cycle = Stream(config, payloads) if streams else Cycle(config, payloads)
         self._plan = Plan()
         self._stale = True
         self._ended: list[str] = []
@@ -37,25 +38,21 @@ class Planner:
     def plan(self, snapshot: Snapshot) -> Plan:
         """The plan for this snapshot."""
         if self._stale:
-            if self._stream:
-                ended, self._ended = self._ended, []
-                self._plan = self._stream.plan(snapshot, ended)
-            else:
-                self._plan = plan(self._config, self._inputs, snapshot)
+            ended, self._ended = self._ended, []
+            self._plan = self._loop.plan(snapshot, ended)
             self._asked += self._plan.asked
             self._waits_for = set(self._plan.waits_for)
             self._stale = False
         return self._plan
 
     def take_asked(self) -> list[Task]:
-        """Tasks of the plan that may not have been sent yet; each is given once, or again if the plan is made anew."""
+        """Tasks of the plan that have not been given yet."""
         asked, self._asked = self._asked, []
         return [task for task in asked if task.key in self._plan.open]
 
     def ended(self, key: str) -> None:
         """A task has ended, well or for good."""
-        if self._stream:
-            self._ended.append(key)
+        self._ended.append(key)
         self._waits_for.discard(key)
         self._stale = self._stale or not self._waits_for
 

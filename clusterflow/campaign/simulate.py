@@ -19,7 +19,7 @@ from typing import Any
 from clusterflow.campaign.lag import mean_lag, model_lag
 from clusterflow.campaign.planner import Planner
 from clusterflow.campaign.task_times import Times
-from clusterflow.campaign.tasks import Inputs
+from clusterflow.campaign.tasks import Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.core.frames import digest
@@ -89,68 +89,110 @@ def simulate(
     InputError
         A lane without workers, or a campaign that does not come to an end.
     """
-    lanes = _Lanes(workforce)
-    snapshot, planner = Snapshot(), Planner(config, inputs)
-    if begun is not None:
-        snapshot.outcomes.update(begun.outcomes)
-        snapshot.decisions.update(begun.decisions)
-    clock, order = 0.0, itertools.count()
-    ends: list[tuple[float, int, Task | str]] = []
-    flying: set[str] = set()
-    timer = ""
-    while True:
-        plan = planner.plan(snapshot)
-        new = {name: v for name, v in plan.decisions.items() if snapshot.decisions.get(name) != v}
-        for name in plan.retired:
-            snapshot.decisions.pop(name, None)
-        if new or plan.retired:
-            snapshot.decisions.update(new)
-            planner.decided()
-            continue
-        if plan.finished or plan.failed:
-            break
-        for task in planner.take_asked():
-            if task.key not in flying and task.key not in snapshot.outcomes:
-                flying.add(task.key)
-                lanes.submit(task)
-        for task in lanes.start():
-            seconds = _seconds(task, times, config) + latency
-            lanes.busy[task.lane] += seconds
-            heapq.heappush(ends, (clock + seconds, next(order), task))
-        if plan.timer is not None and plan.timer[0] != timer:
-            timer = plan.timer[0]
-            heapq.heappush(ends, (clock + plan.timer[1], next(order), timer))
-        if not ends or len(snapshot.outcomes) > most:
+    run = _Run(config, inputs, _Work(times, _Lanes(workforce), latency, label_failures, seed_frames), begun)
+    while not ((plan := run.settled()).finished or plan.failed):
+        run.start(plan)
+        if not run.ends or len(run.snapshot.outcomes) > most:
             raise InputError(
-                f"The simulated campaign does not end: {len(snapshot.outcomes)} tasks, stage '{plan.stage}'.",
+                f"The simulated campaign does not end: {len(run.snapshot.outcomes)} tasks, stage '{plan.stage}'.",
                 where=config.name,
                 todo="Give it a bound: `iterations:`, `labels:` or `core_hours:` under `stop:`.",
             )
-        clock, _, what = heapq.heappop(ends)
-        if isinstance(what, str):
-            if plan.timer is not None and plan.timer[0] == what:
-                snapshot.decisions[what] = {"after": plan.timer[1]}
-                planner.decided()
-            continue
-        flying.discard(what.key)
-        lanes.free(what)
-        wall = _seconds(what, times, config)
-        snapshot.outcomes[what.key] = _outcome(what, wall, lanes.cores(what), label_failures, seed_frames)
-        planner.ended(what.key)
-    return _told(snapshot, lanes, clock, plan.finished or plan.failed, plan.iteration)
-
-
-def _told(snapshot: Snapshot, lanes: _Lanes, clock: float, ended: str, iterations: int) -> Prediction:
+        run.advance(plan)
+    snapshot, lanes, clock = run.snapshot, run.work.lanes, run.clock
     return Prediction(
         seconds=clock,
-        busy={n: min(1.0, lanes.busy[n] / (w * clock)) if clock else 0.0 for n, w in lanes.force.workers.items()},
+        busy={n: min(1.0, lanes.busy[n] / (w * clock)) if clock else 0.0 for n, w in workforce.workers.items()},
         labels=sum(o.kind == "label" and o.status == "done" for o in snapshot.outcomes.values()),
-        iterations=iterations,
+        iterations=plan.iteration,
         tasks=len(snapshot.outcomes),
         lag=mean_lag(model_lag(snapshot)),
         core_hours=snapshot.core_hours,
-        ended=ended,
+        ended=plan.finished or plan.failed,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What tasks cost and give."""
+
+    times: Times
+    lanes: _Lanes
+    latency: float
+    label_failures: float
+    seed_frames: int
+
+
+class _Run:
+    """A driver in simulated time, as `loop` is one in real time. ``ends``: when what runs will have ended, or (a name)
+    when a decision falls due."""
+
+    def __init__(self, config: Campaign, inputs: Inputs, work: _Work, begun: Snapshot | None) -> None:
+        self._config, self.work = config, work
+        self._planner = Planner(config, inputs)
+        self.snapshot = Snapshot()
+        if begun is not None:
+            self.snapshot.outcomes.update(begun.outcomes)
+            self.snapshot.decisions.update(begun.decisions)
+        self.clock = 0.0
+        self.ends: list[tuple[float, int, Task | str]] = []
+        self._order = itertools.count()
+        self._flying: set[str] = set()
+        self._timer = ""
+
+    def settled(self) -> Plan:
+        """The plan, once all its decisions are taken."""
+        while True:
+            plan, decided = self._planner.plan(self.snapshot), self.snapshot.decisions
+            new = {name: v for name, v in plan.decisions.items() if decided.get(name) != v}
+            if not (new or plan.retired):
+                return plan
+            for name in plan.retired:
+                decided.pop(name, None)
+            decided.update(new)
+            self._planner.decided()
+
+    def start(self, plan: Plan) -> None:
+        """Sends what is wanted; what has a free worker starts now."""
+        lanes = self.work.lanes
+        for task in self._planner.take_asked():
+            if task.key not in self._flying and task.key not in self.snapshot.outcomes:
+                self._flying.add(task.key)
+                lanes.submit(task)
+        for task in lanes.start():
+            seconds = self._seconds(task) + self.work.latency
+            lanes.busy[task.lane] += seconds
+            self._put(seconds, task)
+        if plan.timer is not None and plan.timer[0] != self._timer:
+            self._timer = plan.timer[0]
+            self._put(plan.timer[1], self._timer)
+
+    def advance(self, plan: Plan) -> None:
+        """To the next end."""
+        self.clock, _, what = heapq.heappop(self.ends)
+        if isinstance(what, Task):
+            self._flying.discard(what.key)
+            self.work.lanes.free(what)
+            self.snapshot.outcomes[what.key] = self._outcome(what)
+            self._planner.ended(what.key)
+        elif plan.timer is not None and plan.timer[0] == what:
+            self.snapshot.decisions[what] = {"after": plan.timer[1]}
+            self._planner.decided()
+
+    def _put(self, seconds: float, what: Task | str) -> None:
+        heapq.heappush(self.ends, (self.clock + seconds, next(self._order), what))
+
+    def _seconds(self, task: Task) -> float:
+        if task.kind == "label" and task.payload["source_kind"] == "start" and self._config.start.kind == "dataset":
+            return 0.0  # came with the seed dataset
+        return self.work.times[task.kind].seconds(task)
+
+    def _outcome(self, task: Task) -> Outcome:
+        """What the plan needs to know of a task's result, and no more."""
+        wall, cores = self._seconds(task), self.work.lanes.cores(task)
+        if task.kind == "label" and int(digest("fails", task.key)[:8], 16) / 16**8 < self.work.label_failures:
+            return Outcome("failed", task.kind, reason="simulated failure", wall_time=wall, cores=cores)
+        return Outcome("done", task.kind, _summary(task, self.work.seed_frames), wall_time=wall, cores=cores)
 
 
 class _Lanes:
@@ -190,20 +232,6 @@ class _Lanes:
     def free(self, task: Task) -> None:
         self._free[task.lane] += 1
         self._cores += self.cores(task)
-
-
-def _seconds(task: Task, times: Times, config: Campaign) -> float:
-    if task.kind == "label" and task.payload["source_kind"] == "start" and config.start.kind == "dataset":
-        return 0.0  # came with the seed dataset
-    return times[task.kind].seconds(task)
-
-
-def _outcome(task: Task, wall: float, cores: int, failures: float, seed_frames: int) -> Outcome:
-    """What the plan needs to know of a task's result, and no more."""
-    failed = task.kind == "label" and int(digest("fails", task.key)[:8], 16) / 16**8 < failures
-    if failed:
-        return Outcome("failed", task.kind, reason="simulated failure", wall_time=wall, cores=cores)
-    return Outcome("done", task.kind, _summary(task, seed_frames), wall_time=wall, cores=cores)
 
 
 def _summary(task: Task, seed_frames: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from clusterflow.campaign.exploration import Exploration
 from clusterflow.campaign.held_out import DECISION, TestSet
 from clusterflow.campaign.label_pool import LabelPool
 from clusterflow.campaign.nothing_found import nothing
-from clusterflow.campaign.tasks import GRACE, Inputs, Payloads, Plan, PlanStopped
+from clusterflow.campaign.tasks import GRACE, Payloads, Plan, PlanStopped
 from clusterflow.campaign.versions import Versions
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.loop import Streaming
@@ -29,10 +29,10 @@ from clusterflow.state.snapshot import Snapshot
 class Stream:
     """The plan of one streaming campaign, from one snapshot of its state to the next."""
 
-    def __init__(self, config: Campaign, inputs: Inputs) -> None:
+    def __init__(self, config: Campaign, payloads: Payloads) -> None:
         assert isinstance(config.loop, Streaming)
         self._config, self._loop = config, config.loop
-        self._payloads = Payloads(config, inputs)
+        self._payloads = payloads
         self._desk = Desk()
         self._pool = LabelPool(fraction=config.train.validation_fraction, seed=self._payloads.seed("split"))
         self._versions = Versions(self._desk, self._payloads, self._pool)

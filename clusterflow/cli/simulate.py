@@ -57,8 +57,7 @@ def simulate_campaign(
     inputs, _ = gather_inputs(config)
     seed_frames = len(config.start.frames(inputs.level_of_theory)) if isinstance(config.start, Dataset) else 0
     streaming = config.loop if isinstance(config.loop, Streaming) else Streaming()
-    by_iteration = config.explore.temperature is not None or config.select.kind == "cbad"  # needs the synchronous loop
-    loops = (Synchronous(),) if by_iteration else (Synchronous(), streaming)
+    loops = (Synchronous(),) if config.only_synchronous else (Synchronous(), streaming)
     rows: list[tuple[int, str, Workforce, Prediction]] = []
     for count in _nodes(nodes):
         wide = _on_nodes(force, count)
@@ -78,7 +77,8 @@ def simulate_campaign(
             {"nodes": n, "loop": kind, "workers": dict(f.workers), **asdict(p), "labels_per_hour": p.labels_per_hour}
             for n, kind, f, p in rows
         ]
-        json.dump({"times": {k: str(v) for k, v in used.items()}, "predictions": data}, sys.stdout, indent=1)
+        known = {"times": {k: str(v) for k, v in used.items()}, "only_synchronous": str(config.only_synchronous or "")}
+        json.dump({**known, "predictions": data}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     _print(config, used, failures, rows, console)
@@ -183,6 +183,8 @@ def _print(
     for kind in dict.fromkeys(k for _, k, _, _ in rows):
         ends = dict.fromkeys(p.ended for _, k, _, p in rows if k == kind)
         console.print(f"{kind}: {'; '.join(ends)}", markup=False, highlight=False, soft_wrap=True)
+    if config.only_synchronous:
+        console.print(f"streaming: not for this file: {config.only_synchronous}", markup=False, soft_wrap=True)
     for hint in _hints(config, rows):
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
 
@@ -199,9 +201,10 @@ def _hints(config: Campaign, rows: list[tuple[int, str, Workforce, Prediction]])
         room = (loop.max_model_lag + 1) * batch
         most = max(force.workers["label"] for _, _, force, _ in rows)
         if any(kind == "streaming" and told.busy["train"] > _SLOW for _, kind, _, told in rows):
+            own = " Where labels are dearer than time, max_model_lag: 0 lets each potential ask for its own."
             said.append(
                 f"hint: training is busy more than {_SLOW:.0%} of the time and holds the walkers back: raise "
-                f"retrain_after ({batch}), or train faster."
+                f"retrain_after ({batch}), or train faster.{own if loop.max_model_lag else ''}"
             )
         if room < 2 * most:
             said.append(

@@ -86,23 +86,40 @@ class Campaign(Section):
                 raise PlacedError(f"two systems have the same name: {name}", "systems", place, "name")
         return self
 
-    @model_validator(mode="after")
-    def _ramp(self) -> Campaign:
-        ramp, streams = self.explore.temperature is not None, self.loop.kind == "streaming"
-        if ramp and streams:
-            raise PlacedError(
+    @property
+    def only_synchronous(self) -> PlacedError | None:
+        """What this campaign wants that the streaming loop cannot do, and what to write instead; None if it can do it
+        all."""
+        if self.explore.temperature is not None:
+            return PlacedError(
                 "explore.temperature raises the temperature from one iteration to the next, and the streaming loop "
                 "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`",
                 "explore",
                 "temperature",
             )
-        if self.select.kind == "cbad" and streams:
-            raise PlacedError(
+        if self.select.kind == "cbad":
+            return PlacedError(
                 "select.kind cbad looks at all walks of an iteration together, and the streaming loop has no "
                 "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`",
                 "select",
                 "kind",
             )
+        if self.controls is not None:
+            return PlacedError(
+                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration",
+                "controls",
+            )
+        return None
+
+    @model_validator(mode="after")
+    def _loop(self) -> Campaign:
+        if self.loop.kind == "streaming" and (why := self.only_synchronous) is not None:
+            raise why
+        return self
+
+    @model_validator(mode="after")
+    def _ramp(self) -> Campaign:
+        ramp = self.explore.temperature is not None
         if self.select.kind == "cbad" and self.extract.kind == "certified":
             raise PlacedError(
                 "select.kind cbad chooses whole frames or building blocks, and certified fragments are built around "
@@ -136,11 +153,6 @@ class Campaign(Section):
     def _arms(self) -> Campaign:
         if self.controls is None:
             return self
-        if not isinstance(self.loop, Synchronous):
-            raise PlacedError(
-                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration",
-                "controls",
-            )
         if isinstance(self.extract, Certified):
             raise PlacedError(
                 "`controls:` cannot be combined with `extract: {kind: certified}`, whose fragments depend on the "

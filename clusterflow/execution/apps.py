@@ -88,7 +88,7 @@ def run_task(task_json: Mapping[str, Any], folder: str) -> dict[str, Any]:
 def _guarded(task: Task, place: CampaignFolder, scratch: Path) -> dict[str, Any]:
     """The work, with every error turned into one of ours."""
     try:
-        if task.kind not in RESUMABLE:  # an interrupted training may go on from its own checkpoint
+        if task.kind not in RESUMABLE:  # these go on from their own checkpoints
             shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True, exist_ok=True)
         return _work(task, place, scratch)

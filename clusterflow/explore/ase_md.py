@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from clusterflow.errors import InputError
 from clusterflow.explore.evaluation import check_elements
 from clusterflow.explore.stop import BlowUp, BlowUpLimits, largest_force, not_finite
 from clusterflow.explore.thermodynamics import is_free_molecule, maxwell_boltzmann, remove_drift
-from clusterflow.explore.walk import Snapshot, WalkSettings, check_overlap, check_start, run_walk
+from clusterflow.explore.walk import Snapshot, WalkSettings, check_overlap, check_start, run_walk, walk_key
 from clusterflow.units import GPA
 
 
@@ -65,7 +66,8 @@ class ASEExplorer:
         check_start(start, self.pressure_GPa)
         check_elements(start, potential)
         check_overlap(start, self.limits)
-        return run_walk(ASEDynamics(self, start, potential, seed), start, WalkSettings.of(self), Path(workdir))
+        dynamics, key = ASEDynamics(self, start, potential, seed), walk_key(self, start, potential, seed)
+        return run_walk(dynamics, start, WalkSettings.of(self), Path(workdir), key=key)
 
 
 class ASEDynamics:
@@ -74,7 +76,7 @@ class ASEDynamics:
     def __init__(self, settings: ASEExplorer, start: Atoms, potential: Potential, seed: int) -> None:
         self._settings = settings
         self._ceiling = 10.0 * settings.limits.max_force
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._rng = seed, np.random.default_rng(seed)
         atoms = Atoms(
             numbers=start.numbers,
             positions=start.positions,
@@ -128,6 +130,31 @@ class ASEDynamics:
             self._finite_prediction()
             if self._molecule:
                 self._atoms.set_velocities(remove_drift(self._atoms.get_velocities(), self._masses))
+
+    def state(self) -> dict[str, FloatArray]:
+        """Positions, velocities, cell, and what the chains of a barostat remember."""
+        atoms = self._atoms
+        told = {"positions": atoms.get_positions(), "momenta": atoms.get_momenta(), "cell": np.array(atoms.cell.array)}
+        return told | {name: np.array(getattr(part, name)) for part, name in self._remembered()}
+
+    def go_on(self, state: Mapping[str, FloatArray], step: int) -> None:
+        """From this state after ``step`` steps, with random numbers that follow from the seed and the step."""
+        self._rng = np.random.default_rng([self._seed, step])
+        self._atoms.set_cell(state["cell"], scale_atoms=False)
+        self._atoms.set_positions(state["positions"])
+        self._atoms.set_momenta(state["momenta"])
+        self._integrator = self._start_integrator()
+        for part, name in self._remembered():
+            setattr(part, name, np.array(state[name]))
+
+    def _remembered(self) -> list[tuple[Any, str]]:
+        """What the integrator of constant pressure holds beside the atoms; that of constant volume holds nothing."""
+        if self._settings.pressure_GPa is None:
+            return []
+        whole = self._integrator
+        parts = ((whole, "_q"), (whole, "_p"), (whole, "_h"), (whole, "_p_g"))
+        chains = ((whole._thermostat, ("_eta", "_p_eta")), (whole._barostat, ("_xi", "_p_xi")))
+        return [*parts, *((chain, name) for chain, names in chains for name in names)]
 
     def _finite_prediction(self) -> Prediction:
         if not np.isfinite(self._atoms.positions).all():

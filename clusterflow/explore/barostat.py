@@ -47,6 +47,16 @@ class AffineBarostat:
         """Standard deviation of one element of the strain."""
         return float(np.exp(self._log_width))
 
+    @property
+    def state(self) -> FloatArray:
+        """What it has learnt: logarithm of the width, moves tried and accepted."""
+        return np.array([self._log_width, self.attempts, self.accepted], dtype=np.float64)
+
+    def go_on(self, state: FloatArray, rng: np.random.Generator) -> None:
+        """From such a state, with other random numbers."""
+        self._log_width, self.attempts, self.accepted = float(state[0]), int(state[1]), int(state[2])
+        self._rng = rng
+
     def propose(self) -> FloatArray:
         """(3, 3) symmetric deformation; new rows = old rows @ deformation."""
         strain = np.zeros((3, 3))

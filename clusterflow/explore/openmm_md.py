@@ -5,6 +5,7 @@ The potential enters through OpenMM's PythonForce, so nothing here is tied to on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from clusterflow.explore.walk import (
     check_start,
     openmm_velocities,
     run_walk,
+    walk_key,
 )
 from clusterflow.units import ANGSTROM_IN_NM, BAR_PER_GPA, EV_IN_KJ_PER_MOL
 
@@ -102,7 +104,8 @@ class OpenMMExplorer:
         evaluator = Evaluator(potential, start, 10.0 * self.limits.max_force)
         dynamics = OpenMMDynamics(self, start, evaluator, seed)
         try:
-            return run_walk(dynamics, start, WalkSettings.of(self), Path(workdir))
+            key = walk_key(self, start, potential, seed)
+            return run_walk(dynamics, start, WalkSettings.of(self), Path(workdir), key=key)
         finally:
             dynamics.close()
 
@@ -116,21 +119,20 @@ class OpenMMDynamics:
     """
 
     def __init__(self, settings: OpenMMExplorer, start: Atoms, evaluator: Evaluator, seed: int) -> None:
-        import openmm
-
         rng = np.random.default_rng(seed)
         # 0 would ask OpenMM for a random seed
-        integrator_seed, barostat_seed = (int(s) for s in rng.integers(1, 2**31 - 1, size=2))
+        integrator_seed, self._barostat_seed = (int(s) for s in rng.integers(1, 2**31 - 1, size=2))
         constant_pressure = settings.pressure_GPa is not None
         in_box = constant_pressure and settings.barostat == "openmm"
+        self._settings, self._seed = settings, seed
         self._evaluator = evaluator
         self._blow_up: BlowUp | None = None
         self._error: Exception | None = None
         self._cell: FloatArray = np.array(start.cell.array, dtype=np.float64)
         self._positions: FloatArray = np.array(start.positions, dtype=np.float64)
         self._view = BoxView(self._cell, self._positions) if in_box else None
-        masses = np.asarray(start.get_masses(), dtype=np.float64)
-        self._molecule_masses = masses if is_free_molecule(start) else None
+        self._masses = np.asarray(start.get_masses(), dtype=np.float64)
+        self._molecule_masses = self._masses if is_free_molecule(start) else None
         self._step = 0
         self._interval = settings.barostat_interval
         self._barostat: AffineBarostat | None = None
@@ -139,8 +141,17 @@ class OpenMMDynamics:
             self._barostat = AffineBarostat(
                 settings.temperature_K, settings.pressure_GPa, len(start), float(start.cell.volume), rng
             )
-        system = openmm.System()
-        for mass in masses:
+        positions = self._positions
+        if self._view is not None:
+            positions, velocities = self._view.start_positions(positions), self._view.to_openmm(velocities)
+        self._begin(positions * _NM, openmm_velocities(velocities), integrator_seed)
+
+    def _begin(self, positions: FloatArray, velocities: FloatArray, seed: int) -> None:
+        """A new context, with positions in nm and velocities in nm/ps."""
+        import openmm
+
+        settings, system = self._settings, openmm.System()
+        for mass in self._masses:
             system.addParticle(float(mass))
         self._force = openmm.PythonForce(self._compute)
         self._force.setUsesPeriodicBoundaryConditions(self._view is not None)
@@ -152,21 +163,39 @@ class OpenMMDynamics:
             barostat = openmm.MonteCarloFlexibleBarostat(
                 settings.pressure_GPa * BAR_PER_GPA, settings.temperature_K, settings.barostat_interval, False
             )
-            barostat.setRandomNumberSeed(barostat_seed)
+            barostat.setRandomNumberSeed(self._barostat_seed)
             system.addForce(barostat)
         self._integrator = openmm.LangevinMiddleIntegrator(
             settings.temperature_K, 1000.0 / settings.friction_time_fs, settings.timestep_fs / 1000.0
         )
-        self._integrator.setRandomNumberSeed(integrator_seed)
+        self._integrator.setRandomNumberSeed(seed)
         platform = _platform(openmm, settings.platform)
         one_thread = {"Threads": "1"} if settings.platform == "CPU" else {}
         self._context = openmm.Context(system, self._integrator, platform, one_thread)
+        self._context.setPositions(positions)
+        self._context.setVelocities(velocities)
+
+    def state(self) -> dict[str, FloatArray] | None:
+        """Positions (nm), velocities (nm/ps), cell (Å) and what the barostat has learnt, as they are; None with
+        OpenMM's own barostat, which does not tell what it has learnt."""
         if self._view is not None:
-            self._context.setPositions(self._view.start_positions(self._positions) * _NM)
-            velocities = self._view.to_openmm(velocities)
-        else:
-            self._context.setPositions(self._positions * _NM)
-        self._context.setVelocities(openmm_velocities(velocities))
+            return None
+        now = self._context.getState(positions=True, velocities=True)
+        told = {
+            "positions": _array(now.getPositions(asNumpy=True)),
+            "velocities": _array(now.getVelocities(asNumpy=True)),
+            "cell": self._cell,
+        }
+        return told if self._barostat is None else {**told, "barostat": self._barostat.state}
+
+    def go_on(self, state: Mapping[str, FloatArray], step: int) -> None:
+        """From this state after ``step`` steps, with random numbers that follow from the seed and the step."""
+        rng = np.random.default_rng([self._seed, step])
+        self._step, self._cell = step, np.array(state["cell"])
+        if self._barostat is not None:
+            self._barostat.go_on(state["barostat"], rng)
+        self.close()
+        self._begin(state["positions"], state["velocities"], int(rng.integers(1, 2**31 - 1)))
 
     def _compute(self, state: Any) -> tuple[float, FloatArray]:
         """Called by OpenMM: kJ/mol and kJ/mol/nm. Errors are kept aside, as OpenMM passes on their text only."""

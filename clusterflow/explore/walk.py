@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -13,7 +14,10 @@ from ase import Atoms
 from ase.units import fs
 
 from clusterflow.core.data import FloatArray, Prediction, Trajectory
+from clusterflow.core.frames import canonical_json, content_hash, digest
+from clusterflow.core.protocols import Potential
 from clusterflow.errors import ExploreError, InputError
+from clusterflow.explore.checkpoint import SEGMENT, Checkpoints, Standing
 from clusterflow.explore.stop import BlowUp, BlowUpLimits, KeptBonds, SaneState, check_frame, closest_violation
 from clusterflow.explore.thermodynamics import degrees_of_freedom, internal_pressure, kinetic_temperature
 
@@ -32,10 +36,15 @@ class Snapshot:
 
 
 class Dynamics(Protocol):
-    """What a walk needs of an integrator. Both methods raise `BlowUp` when the potential gives NaN."""
+    """What a walk needs of an integrator. `advance` and `snapshot` raise `BlowUp` when the potential gives NaN."""
 
     def advance(self, steps: int) -> None: ...
     def snapshot(self) -> Snapshot: ...
+    def state(self) -> Mapping[str, FloatArray] | None:
+        """All that the dynamics goes on from but what is random; None: this one cannot be gone on with."""
+
+    def go_on(self, state: Mapping[str, FloatArray], step: int) -> None:
+        """From this state after ``step`` steps, with random numbers that follow from the seed and the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +145,15 @@ def check_overlap(start: Atoms, limits: BlowUpLimits) -> None:
         )
 
 
-def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: Path) -> Trajectory:
-    """Runs the dynamics and collects frames.
+def walk_key(explorer: Any, start: Atoms, potential: Potential, seed: int) -> str:
+    """Identity of a walk: of all that its frames depend on."""
+    settings = canonical_json({"explorer": type(explorer).__name__, **asdict(explorer)})
+    return digest(settings, content_hash(start), potential.model_id, str(seed))
+
+
+def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: Path, *, key: str) -> Trajectory:
+    """Runs the dynamics and collects frames; goes on from what an interrupted walk of the same ``key`` has left in
+    ``workdir`` (see `checkpoint`).
 
     The start is the first frame (time 0); then one frame every ``frame_interval`` steps and one at the end, which after
     a blow-up is the last configuration that passed a check. ``info`` of every frame: step, time_fs, temperature_K
@@ -159,13 +175,19 @@ def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: 
             where=f"start structure {start.get_chemical_formula()}",
             todo="Check the structure and that the potential was trained on these elements and distances.",
         ) from None
-    frames, sane = [_frame(start, now, 0, settings, dof)], None
+    frames: list[Atoms] = [_frame(start, now, 0, settings, dof)]
+    sane: Atoms | None = None
     bonds = KeptBonds.of(start) if limits.keep_bonds else None
     state = SaneState(settings.temperature_K, dof, volume, now.prediction.energy, bonds)
-    step, reason = 0, ""
-    _report(workdir, settings, frames[-1], "")
+    step, reason, checkpoints = 0, "", Checkpoints(workdir, key)
+    if (left := checkpoints.load(start)) is not None:
+        step, state = left.step, replace(state, last_energy=left.energy)
+        frames += left.frames[:-1] if left.last_is_extra else left.frames
+        sane = left.frames[-1] if left.frames else None
+        dynamics.go_on(left.dynamics, step)
+    _report(workdir, settings, sane or frames[-1], "")
     while step < settings.steps and not reason:
-        due = min(_next(step, limits.check_interval), _next(step, settings.frame_interval), settings.steps)
+        due = min(*(_next(step, n) for n in (limits.check_interval, settings.frame_interval, SEGMENT)), settings.steps)
         try:
             dynamics.advance(due - step)
             now = dynamics.snapshot()
@@ -181,9 +203,16 @@ def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: 
         if step % settings.frame_interval == 0 or step == settings.steps:
             frames.append(frame)
             _report(workdir, settings, frame, "")
+        if step % SEGMENT == 0 and step < settings.steps and (standing := dynamics.state()) is not None:
+            dynamics.go_on(standing, step)
+            if checkpoints.due:
+                extra = sane is not frames[-1]
+                kept = [*frames[1:], *([sane] if extra else [])]
+                checkpoints.save(Standing(step, now.prediction.energy, kept, extra, standing))
     if sane is not None and sane is not frames[-1]:
         frames.append(sane)
     _report(workdir, settings, frames[-1], reason)
+    checkpoints.clear()
     times = np.array([f.info["time_fs"] for f in frames])
     return Trajectory(frames=frames, times=times, stop_reason=reason, steps_done=step)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from clusterflow.train.nequip_forward import energy_and_gradient, forces_from_gr
 if TYPE_CHECKING:
     import torch
 
-_RESTART_FORMAT = 1
+_RESTART_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +292,11 @@ class Loop:
             "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(
-            {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()},
-            temporary,
-            metadata={"clusterflow": json.dumps(document)},
-        )
+        tensors = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+        document["tensors"] = _checksum(tensors)
+        save_file(tensors, temporary, metadata={"clusterflow": json.dumps(document)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or, after a power failure, the new name may stand for nothing
         temporary.replace(path)
 
     def restore(self, path: Path) -> bool:
@@ -310,6 +311,8 @@ class Loop:
         except (OSError, SafetensorError, KeyError, ValueError):
             return False
         if document.get("format") != _RESTART_FORMAT or document.get("key") != self.key:
+            return False
+        if document.get("tensors") != _checksum(tensors):
             return False
         with torch.no_grad():
             for n, t in self.model.state_dict().items():
@@ -331,3 +334,12 @@ class Loop:
         self.progress = Progress(**document["progress"])
         self.progress.resumed += 1
         return True
+
+
+def _checksum(tensors: Mapping[str, Any]) -> str:
+    """Of names and contents: the file format has none of its own."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()

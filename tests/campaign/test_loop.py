@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from clusterflow.campaign.loop import MAX_ATTEMPTS, Interrupted, Loop
-from clusterflow.campaign.plan import plan
+from clusterflow.campaign.plan import Cycle
 from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.score import GaussianMixture
@@ -18,7 +18,7 @@ from clusterflow.errors import ExecutionError, LabelError, LeaseError, StateErro
 from clusterflow.state.journal import Journal, decisions_digest, read_events
 from clusterflow.state.lease import Lease
 from clusterflow.state.publish import publish_json
-from clusterflow.state.snapshot import fold
+from clusterflow.state.snapshot import Snapshot, fold
 from clusterflow.testing.toy_campaign import TOY_INPUTS, ToyEngine, toy_result
 
 CONFIG = Campaign.model_validate(
@@ -202,15 +202,13 @@ def test_what_followed_from_another_configuration_is_retired(tmp_path: Path) -> 
 def test_the_plan_is_asked_for_when_it_can_have_changed_and_not_for_every_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clusterflow.campaign import planner
+    calls, real = [], Cycle.plan
 
-    calls: list[int] = []
-
-    def counted(*arguments: object) -> Plan:
+    def counted(cycle: Cycle, snapshot: Snapshot, ended: Sequence[str]) -> Plan:
         calls.append(1)
-        return plan(*arguments)  # type: ignore[arg-type]
+        return real(cycle, snapshot, ended)
 
-    monkeypatch.setattr(planner, "plan", counted)
+    monkeypatch.setattr(Cycle, "plan", counted)
     config = CONFIG.model_copy(update={"select": CONFIG.select.model_copy(update={"fragments": 60})})
     _, engine = drive(tmp_path / "a", config=config)
     assert sum(t.kind == "label" for t in engine.ran) == 9 + 60 + 60

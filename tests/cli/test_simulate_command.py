@@ -56,6 +56,22 @@ def test_a_ramp_is_predicted_for_the_loop_that_it_needs() -> None:
     assert "the ramp has reached 1000 K" in told["ended"]
 
 
+def test_control_arms_are_predicted_for_the_loop_that_they_need(tmp_path: Path) -> None:
+    structure = QUICK.parent / "structures" / "MOF-5_primitive.extxyz"
+    (tmp_path / "arms.yaml").write_text(
+        f"name: arms\nsystems: [{{name: a, structure: {structure}}}]\nstop: {{iterations: 2}}\n"
+        "controls: {arms: [random]}\n"
+    )
+    code, text = simulate("--times", TIMES, "--json", file=tmp_path / "arms.yaml")
+    assert code == 0, text
+    told = json.loads(text)
+    assert [p["loop"] for p in told["predictions"]] == ["synchronous"]
+    assert "`controls:` needs" in told["only_synchronous"]
+    code, text = simulate("--times", TIMES, file=tmp_path / "arms.yaml")
+    assert code == 0, text
+    assert "streaming: not for this file: `controls:` needs `loop: {kind: synchronous}`" in text
+
+
 def test_times_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "times.yaml").write_text("md: 1 min\nlabel: 2 min ± 50%\ntrain: 3 min\n")
     code, text = simulate("--times", str(tmp_path / "times.yaml"))

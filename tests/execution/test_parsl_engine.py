@@ -374,13 +374,14 @@ def engine_with(tmp_path):
         engine.close(cancel=True)
 
 
-def test_a_training_goes_on_in_the_next_block(engine_with, tmp_path):
+@pytest.mark.parametrize("kind", ["train", "explore"])
+def test_a_training_and_a_walk_go_on_in_the_next_block(engine_with, tmp_path, kind):
     supply = BlocksThatEnd(tmp_path, 3, expected=True)
-    assert engine_with(supply).submit(Task("train", "k", "train", {})).result(timeout=60).key == "k"
+    assert engine_with(supply).submit(Task(kind, "k", "train", {})).result(timeout=60).key == "k"
     assert len(supply.sent) == 4
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("train", False), ("explore", True)])
+@pytest.mark.parametrize(("kind", "expected"), [("train", False), ("explore", False), ("label", True)])
 def test_other_losses_are_reported(engine_with, tmp_path, kind, expected):
     """A block that was lost before its time, and a task that would have to begin again."""
     supply = BlocksThatEnd(tmp_path, 1, expected=expected)

@@ -167,6 +167,24 @@ def test_a_training_and_a_model_do_not_load_it(tmp_path: Path, kind: str) -> Non
         assert not mark.exists(), name
 
 
+@pytest.mark.parametrize("kind", ["pickle", "zip"])
+def test_a_walk_does_not_load_it(tmp_path: Path, kind: str) -> None:
+    """A checkpoint under each name that a walk looks for."""
+    from ase.build import bulk
+
+    from clusterflow.explore.openmm_md import OpenMMExplorer
+    from clusterflow.testing.analytic_potentials import LennardJones
+
+    mark = tmp_path / "mark"
+    for step in (1000, 2000):
+        (tmp_path / f"walk-{step:012d}.npz").write_bytes(hostile_files(mark)[kind])
+    potential = LennardJones(epsilon=0.25, sigma=2.6, cutoff=5.2)
+    start = bulk("Cu", "fcc", a=3.8, cubic=True).repeat(2)
+    walk = OpenMMExplorer(300.0, None, 20).explore(start, potential, seed=1, workdir=tmp_path)
+    assert walk.steps_done == 20
+    assert not mark.exists()
+
+
 # -- what the source says
 
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal", "jsonpickle"}

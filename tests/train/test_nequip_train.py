@@ -90,7 +90,19 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     arguments = {"start": None, "seed": 3, "workdir": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         trainer.train(frames[:8], frames[8:], **arguments)
-    assert (tmp_path / nequip_train.RESTART_FILE).is_file()
+    restart = tmp_path / nequip_train.RESTART_FILE
+    content = bytearray(restart.read_bytes())
+    content[-3] ^= 1  # in the last tensor
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / restart.name).write_bytes(content)
+    fresh = nequip_loop.Loop.restore
+    told = []
+    monkeypatch.setattr(nequip_loop.Loop, "restore", lambda self, path: told.append(fresh(self, path)) or told[-1])
+    calls[:] = [1, 1, 1]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(frames[:8], frames[8:], **{**arguments, "workdir": tmp_path / "damaged"})
+    assert told == [False]
+    calls[:] = [1, 1, 1, 1]
     model = trainer.train(frames[:8], frames[8:], **arguments)
     assert len(calls) == 7, "three epochs are left after the three that were saved and the one that was lost"
     assert history(model)["resumed"] == 1
