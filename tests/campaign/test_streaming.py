@@ -17,24 +17,19 @@ from clusterflow.core.data import Task
 from clusterflow.errors import LabelError, ScienceError
 from clusterflow.state.journal import Event
 from clusterflow.state.snapshot import Snapshot, fold
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_config, toy_result
 
 Result = dict[str, Any]
 
 
 def campaign(**changes: object) -> Campaign:
-    data: dict[str, object] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
+    usual: dict[str, object] = {
         "start": {"fragments": 6, "test_fragments": 3},
-        "explore": {"walkers": 3},
         "select": {"fragments": 6},
         "stop": {"iterations": 3},
         "loop": {"kind": "streaming", "retrain_after": 4},
-        **changes,
     }
-    return Campaign.model_validate(data)
+    return toy_config(**{**usual, **changes})
 
 
 @dataclass
