@@ -297,6 +297,16 @@ def test_nothing_new_ends_the_campaign() -> None:
     assert fold(driver.log).decisions["model/1"]["final"]
 
 
+def test_a_selection_is_told_of_how_many_fragments_it_is_a_part() -> None:
+    select = {"fragments": 6, "ranking": "coverage"}
+    _, driver = drive(campaign(select={**select, "core_seconds": "20 s"}), check=True)
+    acquired = [t.payload for t in driver.ran if t.kind == "acquire"]
+    assert {p["of_iteration"] for p in acquired} == {6}
+    assert min(p["budget"] for p in acquired) < 6
+    _, driver = drive(campaign(select=select))
+    assert not any("of_iteration" in t.payload for t in driver.ran if t.kind == "acquire")
+
+
 @pytest.mark.parametrize(
     ("told", "said"),
     [

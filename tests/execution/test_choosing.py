@@ -324,6 +324,20 @@ def test_a_limit_in_seconds_is_kept_and_a_number_is_filled(place: Workplace) -> 
     assert "cheapest" not in chosen.told["coverage"]
 
 
+def test_a_selection_of_the_streaming_loop_has_its_part_of_the_limit(place: Workplace) -> None:
+    """Of 48 s for eight fragments, two get twelve: two labels of six seconds."""
+    known = labelled(place, [thermal(k) for k in range(900, 905)])
+    settings = Select(fragments=8, ranking="coverage", core_seconds="48 s")
+    for payload, budget in (({"of_iteration": 8}, 2), ({}, 2)):
+        told = {"budget": budget, "known": known, "held_out": [], **payload}
+        rng = np.random.default_rng(0)
+        choosing = Choosing(told, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng)
+        assert choosing.seconds == (12.0 if payload else 48.0)
+        purse = choosing.sites(explored({"a": 3.0})).purse
+        assert purse is not None
+        assert purse.total == choosing.seconds
+
+
 @pytest.mark.parametrize("share", [None, "weight"])
 def test_a_limit_below_the_cheapest_label_is_told_with_numbers(place: Workplace, share: Any) -> None:
     known = labelled(place, [thermal(k) for k in range(900, 905)])
