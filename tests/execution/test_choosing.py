@@ -18,7 +18,7 @@ from clusterflow.config.selection import Select
 from clusterflow.config.start import Dataset
 from clusterflow.core import keys
 from clusterflow.core.data import Fragment, Label, Prediction, Site
-from clusterflow.core.frames import content_hash, fragment_to_atoms, write_frames
+from clusterflow.core.frames import content_hash, fragment_to_atoms, read_frames, write_frames
 from clusterflow.errors import ConfigError, InputError
 from clusterflow.execution import controls
 from clusterflow.execution.choosing import Choosing, Explored
@@ -212,6 +212,8 @@ def test_a_control_arm_labels_nothing_of_the_test_set(place: Workplace) -> None:
         describe_fragments([fragment_to_atoms_of(thermal(3))], LEVEL, ["train"])[0]["structure"]
     ]
     assert any("copy of one of the test set" in why for why in told["refused"])
+    (chosen,) = read_frames(place.out / "fragments.extxyz")
+    assert chosen.info[keys.WALK] == "bb"  # by which calibration knows what belongs together
 
 
 @pytest.mark.parametrize("how", ["coverage", "farthest_point"])
