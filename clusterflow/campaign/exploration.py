@@ -176,11 +176,13 @@ class Exploration:
     def _acquire(self, acquired: Acquisition) -> None:
         self._unseen.difference_update(acquired.walks)
         if not acquired.task or self._desk.outcome(acquired.task) is None:
-            version, certified = self._versions.all[acquired.version], {}
+            version, certified = self._versions.all[acquired.version], dict[str, Any]()
             if isinstance(self._config.extract, Certified):
                 seen = self._versions.all[acquired.splits - 1]
                 trained = [*self._pool.train[: seen.n_train], *self._pool.validation[: seen.n_validation]]
                 certified = {"labelled": [*trained, *self._pool.test], "labels_left": acquired.labels_left}
+            if getattr(self._config.select, "core_seconds", None) is not None:
+                certified["of_iteration"] = self._config.select.fragments
             payload = self._payloads.acquire(
                 acquired.number,
                 version.model,

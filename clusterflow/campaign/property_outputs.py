@@ -13,6 +13,7 @@ from clusterflow import __version__
 from clusterflow.campaign.property_plan import PropertyInputs, Verdict, verdicts
 from clusterflow.campaign.property_session import gather_property_inputs
 from clusterflow.campaign.session import read_config
+from clusterflow.config.load import stored
 from clusterflow.config.properties import PropertyRun
 from clusterflow.evaluate.property_figures import Images, comparison, figure
 from clusterflow.evaluate.property_page import Entry, property_page, words
@@ -61,7 +62,7 @@ def write_property_outputs(
 
 def rewrite_property_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
     """The same from the run folder alone: with the configuration and the inputs that it was last run with."""
-    config = PropertyRun.model_validate(read_config(folder))
+    config: PropertyRun = stored(PropertyRun, read_config(folder), folder.config)
     write_property_outputs(config, gather_property_inputs(config, folder), folder, snapshot)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from clusterflow import __version__
 from clusterflow.campaign.arm_curves import arm_curves
@@ -18,6 +17,7 @@ from clusterflow.campaign.lag import model_lag
 from clusterflow.campaign.report_structures import asking_iterations, explored, tested
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.timeline import running_periods, strips
+from clusterflow.config.load import stored
 from clusterflow.config.score import Score
 from clusterflow.core.frames import read_optional_frames
 from clusterflow.evaluate.learning_curve import learning_curve
@@ -73,7 +73,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
     labels = [o for o in snapshot.outcomes.values() if o.kind == "label"]
     evaluated = _evaluated(snapshot)
     models, correlations = _models(folder, snapshot, evaluated)
-    unit = _unit(config)
+    unit = _unit(config, folder)
     structures = _tested(folder, evaluated[-1], unit) if evaluated else []
     novelty, maps = _novelty(folder, snapshot, evaluated, structures)
     return ReportData(
@@ -200,9 +200,9 @@ def _models(
     return models, rows
 
 
-def _unit(config: Mapping[str, Any]) -> str:
+def _unit(config: Mapping[str, Any], folder: CampaignFolder) -> str:
     """Of the novelty."""
-    score: Score = TypeAdapter(Score).validate_python(config.get("score", {"kind": "gmm"}))
+    score: Score = stored(Score, config.get("score", {"kind": "gmm"}), folder.config)
     return score.unit
 
 

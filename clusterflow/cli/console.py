@@ -179,6 +179,16 @@ def model_table(status: Status) -> Table:
     return table
 
 
+def print_judgement(status: Status, console: Console) -> None:
+    """Test errors per iteration, what the noise of the labels leaves to learn, and warnings that stand."""
+    if status.models:
+        console.print(model_table(status))
+    if status.noise:
+        console.print(status.noise, markup=False, highlight=False, soft_wrap=True)
+    for warning in status.warnings:
+        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
 def event_line(event: Event, decisions: Mapping[str, Any] | None = None) -> str:
     """One line for one event, or "" for those that say nothing to a person. From the ``decisions`` so far it is known
     which labels a model was judged on."""

@@ -15,7 +15,7 @@ from clusterflow.campaign.report import write_report
 from clusterflow.campaign.session import Session, forget_failures, open_session
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.tasks import Plan
-from clusterflow.cli.console import CampaignView, model_table
+from clusterflow.cli.console import CampaignView, print_judgement
 from clusterflow.cli.driving import EngineKind, StopSignal, make_engine, note_end, resume_command, watched_loop
 from clusterflow.cli.options import STOPPED, program
 from clusterflow.config.load import load_campaign
@@ -123,12 +123,7 @@ def _finish(session: Session, plan: Plan, console: Console) -> int:
     reason = note_end(session, plan)
     write_report(session.folder, session.snapshot)
     status = campaign_status(session.snapshot)
-    if status.models:
-        console.print(model_table(status))
-    if status.noise:
-        console.print(status.noise, markup=False, highlight=False, soft_wrap=True)
-    for warning in status.warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    print_judgement(status, console)
     if plan.failed:
         Console(file=sys.stderr).print(
             f"error: the campaign cannot go on: {reason}\n  where: {session.folder.root}\n"

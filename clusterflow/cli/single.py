@@ -261,14 +261,9 @@ def train_model(
 def evaluate_model(model: Path, dataset: Path, *, split: str, as_json: bool, console: Console) -> None:
     """Errors of a potential on a labelled file."""
     from clusterflow.evaluate.metrics import compare
-    from clusterflow.train.learners import load_potential
+    from clusterflow.train.learners import existing_folder, load_potential
 
-    if not model.is_dir():
-        raise InputError(
-            f"There is no model folder '{model}'.",
-            where=str(model.absolute()),
-            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
-        )
+    existing_folder(model)  # before a large file is read
     frames = read_frames(dataset)
     if split not in ("all", "train", "validation", "test"):
         raise InputError(f"There is no split '{split}'.", todo="Choose all, train, validation or test.")

@@ -16,7 +16,7 @@ from clusterflow.campaign.progress import running_lines
 from clusterflow.campaign.simulate import Workforce, simulate
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.task_times import NEEDED, assumed_times, failure_rate, measured_times
-from clusterflow.cli.console import duration, labels_left_text, lane_table, model_table, stage_table
+from clusterflow.cli.console import duration, labels_left_text, lane_table, print_judgement, stage_table
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.load import describes_properties, load_campaign, load_properties
 from clusterflow.config.start import Dataset
@@ -121,12 +121,7 @@ def print_status(path: Path, *, as_json: bool, console: Console) -> str:
         console.print(end, markup=False, highlight=False)
     if labels_left_text(status):
         console.print(labels_left_text(status), markup=False)
-    if status.models:
-        console.print(model_table(status))
-    if status.noise:
-        console.print(status.noise, markup=False, highlight=False, soft_wrap=True)
-    for warning in status.warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    print_judgement(status, console)
     for line in [] if gone else running_lines(folder):
         console.print(line, markup=False, highlight=False)
     for kind, count in status.failures_by_kind.items():

@@ -85,12 +85,8 @@ def extract(
     mantle: Annotated[
         str, typer.Option(help="none, neighbours, linkers, anchors, '2 shells', or a radius such as '4 Å'.")
     ] = "neighbours",
-    block: Annotated[
-        str | None, typer.Option(help="Kind of core block: all (default), node, linker or molecule.")
-    ] = None,
-    atom: Annotated[
-        int | None, typer.Option(help="Instead of --block: only the block that holds this atom (counted from 0).")
-    ] = None,
+    block: Annotated[str | None, typer.Option(help="Core block: all (default), node, linker or molecule.")] = None,
+    atom: Annotated[int | None, typer.Option(help="Instead of --block: the one with this atom, from 0.")] = None,
     unchecked: Unchecked = False,
     force: Force = False,
 ) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.mistakes import PlacedError, describe, shown
 from clusterflow.config.properties import PropertyRun
-from clusterflow.errors import ConfigError
+from clusterflow.errors import ConfigError, StateError
 
 M = TypeVar("M", bound=BaseModel)
 _MAX_SHOWN = 6
@@ -62,6 +62,27 @@ def load_model(path: Path, model: type[M], *, context: dict[str, Any] | None = N
         return model.model_validate(_plain(data), context=context)
     except ValidationError as error:
         raise _explain(error, data, path, model) from None
+
+
+def stored(kind: Any, data: Any, where: Path) -> Any:
+    """A section (or a union of them) from the configuration that a run folder keeps, which is in ``where``.
+
+    Raises
+    ------
+    StateError
+        It is damaged, or another version of clusterflow wrote it.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = "unknown key" if first["type"] == "extra_forbidden" else describe(first, first["input"])
+        raise StateError(
+            f"The configuration that this run keeps cannot be used: {key + ': ' if key else ''}{what}.",
+            where=str(where),
+            todo="The next run of its file writes it anew; if a newer clusterflow made this folder, use that.",
+        ) from None
 
 
 def load_kind(path: Path, models: Mapping[str, type[M]], *, default: str) -> M:

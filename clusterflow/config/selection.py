@@ -28,7 +28,8 @@ class Select(Section):
     per_frame: int | None = Field(None, ge=1)
     """At most this many from one frame (not with `coverage`, which does not repeat itself)."""
     core_seconds: Duration | None = None
-    """With `coverage`: predicted core time of the labels of one iteration; default: `fragments` times the median."""
+    """With `coverage`: most predicted core time of the labels of one iteration (of a selection in the streaming loop:
+    the part that goes with its fragments); default: `fragments` times the median."""
     share: Literal["weight", "need"] | None = None
     """Labels of an iteration per system: by the weights under `systems:`, or in proportion to its novelty above what
     the training data reach, summed over the atoms explored; default: one ranking for all systems."""

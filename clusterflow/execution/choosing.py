@@ -69,12 +69,19 @@ class Choosing:
     place: Workplace
     rng: np.random.Generator
 
+    @property
+    def seconds(self) -> float | None:
+        """Of `select.core_seconds`, which is for an iteration, the part of this selection; None: there is no limit."""
+        budget = int(self.payload["budget"])
+        whole = int(self.payload.get("of_iteration", budget))  # a selection of the streaming loop is a part of one
+        return _part(self.settings.core_seconds, min(budget, whole), whole)
+
     def sites(self, explored: Explored) -> Chosen:
         """More sites than the budget, since some fragments will be duplicates or cannot be cut."""
         budget, settings = int(self.payload["budget"]), self.settings
         if settings.share is None:
             sites, costs, told = self._of(explored, budget)
-            most = budget if settings.core_seconds is None else int(told["fragments"])
+            most = budget if self.seconds is None else int(told["fragments"])
             return Chosen(sites, most, None, self._purse(costs, {}), {"coverage": told} if told else {})
         limits = self._limits(explored, budget)
         sites, costs, covered, given = [], {}, {}, dict(limits)
@@ -85,13 +92,13 @@ class Choosing:
                 costs |= its_costs
                 if told:
                     covered[system] = told
-                    limits[system] = limit if settings.core_seconds is None else int(told["fragments"])
+                    limits[system] = limit if self.seconds is None else int(told["fragments"])
         told_all = {"shares": given, **({"coverage": covered} if covered else {})}
         return Chosen(sites, sum(limits.values()), limits, self._purse(costs, given), told_all)
 
     def _purse(self, costs: Mapping[Site, float], given: Mapping[str, int]) -> Purse | None:
         """A limit in seconds, and its parts that go with the labels ``given`` to each system."""
-        limit, budget = self.settings.core_seconds, int(self.payload["budget"])
+        limit, budget = self.seconds, int(self.payload["budget"])
         own = {s: _part(limit, n, budget) or 0.0 for s, n in given.items()}
         return None if limit is None else Purse(costs, limit, own)
 
@@ -144,7 +151,7 @@ class Choosing:
             known_numbers=np.concatenate([a.numbers for a in known]).astype(np.int64),
             seconds=lambda cores: _seconds(cost, electrons.of_fragments(cores)),
             batch=batch,
-            budget_seconds=_part(self.settings.core_seconds, batch, int(payload["budget"])),
+            budget_seconds=_part(self.seconds, batch, int(payload["budget"])),
             floor=explored.floor,
         )
 

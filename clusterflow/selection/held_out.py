@@ -25,7 +25,7 @@ def structure_hash(atoms: Atoms) -> str:
 
     All distances of finite structures; of periodic ones those to the nearest neighbours of each atom.
     """
-    if len(atoms) > _LARGEST:
+    if not _comparable(atoms):
         return content_hash(atoms)
     if atoms.pbc.any():
         return surroundings(atoms).hash(_DECIMALS)
@@ -33,6 +33,11 @@ def structure_hash(atoms: Atoms) -> str:
     rounded = np.rint(print_.distances * 10.0**_DECIMALS).astype("<i8").tobytes()
     no_cell = np.zeros(6, dtype="<i8").tobytes()  # what hashes were made of before, so that they stay what they are
     return digest(print_.composition, rounded, no_cell, np.zeros(3, dtype=np.uint8).tobytes())
+
+
+def _comparable(atoms: Atoms) -> bool:
+    """Whether distances tell something: not too many, and with a cell wherever the structure is periodic."""
+    return len(atoms) <= _LARGEST and bool(atoms.cell.array[atoms.pbc].any(axis=1).all())
 
 
 def _print_of(atoms: Atoms) -> Fingerprint | Surroundings:
@@ -60,7 +65,7 @@ class HeldOut:
         self._parts: dict[str, list[tuple[IntArray, IntArray]]] = {}
         for atoms in frames:
             self._exact.add(content_hash(atoms))
-            if len(atoms) <= _LARGEST:
+            if _comparable(atoms):
                 print_ = _print_of(atoms)
                 self._prints.setdefault(print_.composition, []).append(print_)
             if (part := _part(atoms)) is not None:
@@ -75,7 +80,7 @@ class HeldOut:
         """
         if content_hash(atoms) in self._exact:
             return "it is in the test set"
-        if len(atoms) <= _LARGEST and self._prints:
+        if self._prints and _comparable(atoms):
             print_ = _print_of(atoms)
             if any(_same(print_, other) for other in self._prints.get(print_.composition, [])):
                 return "it is a copy of one of the test set"

@@ -34,6 +34,24 @@ def make_trainer(
     return TRAINERS[kind](model, settings, tuple(elements), threads)
 
 
+def existing_folder(folder: str | Path) -> Path:
+    """The folder of a model.
+
+    Raises
+    ------
+    InputError
+        It is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"There is no model folder '{folder}'.",
+            where=str(folder.absolute()),
+            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
+        )
+    return folder
+
+
 def load_potential(folder: str | Path, *, threads: int = 1, dtype: str | None = None) -> Any:
     """The potential in a model folder, whatever its kind.
 
@@ -46,13 +64,7 @@ def load_potential(folder: str | Path, *, threads: int = 1, dtype: str | None = 
     StateError
         It is damaged, or of a kind or format that this clusterflow does not know.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(
-            f"There is no model folder '{folder}'.",
-            where=str(folder.absolute()),
-            todo="Give the folder with model.json: `<run folder>/model`, or what `clusterflow train` wrote.",
-        )
+    folder = existing_folder(folder)
     kind = kind_of(folder)
     if kind not in POTENTIALS:
         raise StateError(

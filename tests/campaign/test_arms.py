@@ -15,22 +15,13 @@ from clusterflow.campaign.tasks import Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_config, toy_result
 
 ARMS = ["random", "farthest_point", "periodic"]
 
 
 def campaign(**changes: object) -> Campaign:
-    data: dict[str, object] = {
-        "name": "toy",
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-        "start": {"fragments": 8, "test_fragments": 4},
-        "explore": {"walkers": 2},
-        "select": {"fragments": 5},
-        "stop": {"iterations": 2},
-        **changes,
-    }
-    return Campaign.model_validate(data)
+    return toy_config(**{"seed": 0, "explore": {"walkers": 2}, **changes})
 
 
 def toy_summary(task: Task) -> Mapping[str, Any]:

@@ -13,24 +13,15 @@ from clusterflow.campaign.planner import plan_once
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_config, toy_result
 
 LOOPS = ("synchronous", "streaming")
 LEAKS = ("copy", "turned", "confirms", "confirms a turned one", "none")
 
 
 def campaign(loop: str) -> Campaign:
-    return Campaign.model_validate(
-        {
-            "name": "toy",
-            "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-            "start": {"fragments": 6, "test_fragments": 3},
-            "explore": {"walkers": 2},
-            "select": {"fragments": 4},
-            "stop": {"iterations": 2},
-            "loop": {"kind": loop},
-        }
-    )
+    start, select = {"fragments": 6, "test_fragments": 3}, {"fragments": 4}
+    return toy_config(start=start, explore={"walkers": 2}, select=select, loop={"kind": loop})
 
 
 def summary(task: Task, leaks: list[str], order: list[int], test: list[str]) -> dict[str, Any]:

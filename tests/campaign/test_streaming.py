@@ -17,24 +17,19 @@ from clusterflow.core.data import Task
 from clusterflow.errors import LabelError, ScienceError
 from clusterflow.state.journal import Event
 from clusterflow.state.snapshot import Snapshot, fold
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_config, toy_result
 
 Result = dict[str, Any]
 
 
 def campaign(**changes: object) -> Campaign:
-    data: dict[str, object] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
+    usual: dict[str, object] = {
         "start": {"fragments": 6, "test_fragments": 3},
-        "explore": {"walkers": 3},
         "select": {"fragments": 6},
         "stop": {"iterations": 3},
         "loop": {"kind": "streaming", "retrain_after": 4},
-        **changes,
     }
-    return Campaign.model_validate(data)
+    return toy_config(**{**usual, **changes})
 
 
 @dataclass
@@ -300,6 +295,16 @@ def test_nothing_new_ends_the_campaign() -> None:
     plan, driver = drive(campaign(), work=work)
     assert "found no fragment that is not labelled already" in plan.finished
     assert fold(driver.log).decisions["model/1"]["final"]
+
+
+def test_a_selection_is_told_of_how_many_fragments_it_is_a_part() -> None:
+    select = {"fragments": 6, "ranking": "coverage"}
+    _, driver = drive(campaign(select={**select, "core_seconds": "20 s"}), check=True)
+    acquired = [t.payload for t in driver.ran if t.kind == "acquire"]
+    assert {p["of_iteration"] for p in acquired} == {6}
+    assert min(p["budget"] for p in acquired) < 6
+    _, driver = drive(campaign(select=select))
+    assert not any("of_iteration" in t.payload for t in driver.ran if t.kind == "acquire")
 
 
 @pytest.mark.parametrize(

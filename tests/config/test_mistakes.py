@@ -10,10 +10,11 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from clusterflow.config.campaign import Campaign
-from clusterflow.config.load import _message, _models_in, load_campaign, load_properties
+from clusterflow.config.load import _message, _models_in, load_campaign, load_properties, stored
 from clusterflow.config.mistakes import PATTERNS, PLAIN
 from clusterflow.config.properties import PropertyRun
-from clusterflow.errors import ConfigError
+from clusterflow.config.score import Score
+from clusterflow.errors import ConfigError, StateError
 from clusterflow.execution.machines.load import KINDS, load_machine
 
 WRONG: list[Any] = [
@@ -108,6 +109,23 @@ def told(tmp_path: Path, text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load_campaign(file)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            {"kind": "gmm", "components": "many"},
+            "gmm.components: a list is needed here, such as [a, b] (given: 'many')",
+        ),
+        ({"kind": "gmm", "depth": 3}, "gmm.depth: unknown key"),
+    ],
+)
+def test_a_configuration_that_another_version_kept(tmp_path: Path, data: dict[str, Any], said: str) -> None:
+    with pytest.raises(StateError, match="cannot be used") as caught:
+        stored(Score, data, tmp_path / "config.json")
+    assert said in str(caught.value)
+    assert str(tmp_path / "config.json") in str(caught.value)
 
 
 STREAMING = "loop:\n  kind: streaming\n"

@@ -227,5 +227,5 @@ def node():
 
 
 @pytest.fixture
-def test_frames():
+def labelled_frames():
     return labelled(5, 3)

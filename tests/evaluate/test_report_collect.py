@@ -6,15 +6,15 @@ from clusterflow.core.data import Prediction
 from clusterflow.evaluate.report import collect
 
 
-def test_parity_keeps_pairs_together_and_thins_reproducibly(test_frames):
-    predictions = [Prediction(a.calc.results["energy"] + 1.0, a.calc.results["forces"] * 2) for a in test_frames]
-    p = collect.parity(test_frames, predictions, max_points=50)
+def test_parity_keeps_pairs_together_and_thins_reproducibly(labelled_frames):
+    predictions = [Prediction(a.calc.results["energy"] + 1.0, a.calc.results["forces"] * 2) for a in labelled_frames]
+    p = collect.parity(labelled_frames, predictions, max_points=50)
     assert set(p.forces) == {"C", "H", "O", "Zn"}
     for pairs in p.forces.values():
         assert len(pairs.reference) <= 50
         np.testing.assert_allclose(pairs.predicted, 2 * np.array(pairs.reference), atol=2e-4)
-    assert p == collect.parity(test_frames, predictions, max_points=50)
-    assert p.n_components == 3 * sum(len(a) for a in test_frames)
+    assert p == collect.parity(labelled_frames, predictions, max_points=50)
+    assert p.n_components == 3 * sum(len(a) for a in labelled_frames)
     assert set(p.energies) == {"mof5", "mof5, missing linker"}
     for pairs in p.energies.values():
         # 1 eV too much in 29 or 89 atoms; constant energies per composition are gone.

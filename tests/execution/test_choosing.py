@@ -18,7 +18,7 @@ from clusterflow.config.selection import Select
 from clusterflow.config.start import Dataset
 from clusterflow.core import keys
 from clusterflow.core.data import Fragment, Label, Prediction, Site
-from clusterflow.core.frames import content_hash, fragment_to_atoms, write_frames
+from clusterflow.core.frames import content_hash, fragment_to_atoms, read_frames, write_frames
 from clusterflow.errors import ConfigError, InputError
 from clusterflow.execution import controls
 from clusterflow.execution.choosing import Choosing, Explored
@@ -212,6 +212,8 @@ def test_a_control_arm_labels_nothing_of_the_test_set(place: Workplace) -> None:
         describe_fragments([fragment_to_atoms_of(thermal(3))], LEVEL, ["train"])[0]["structure"]
     ]
     assert any("copy of one of the test set" in why for why in told["refused"])
+    (chosen,) = read_frames(place.out / "fragments.extxyz")
+    assert chosen.info[keys.WALK] == "bb"  # by which calibration knows what belongs together
 
 
 @pytest.mark.parametrize("how", ["coverage", "farthest_point"])
@@ -322,6 +324,20 @@ def test_a_limit_in_seconds_is_kept_and_a_number_is_filled(place: Workplace) -> 
         assert chosen.budget == most
     assert chosen.told["coverage"]["core_seconds"] == pytest.approx(18.0, rel=1e-2)
     assert "cheapest" not in chosen.told["coverage"]
+
+
+def test_a_selection_of_the_streaming_loop_has_its_part_of_the_limit(place: Workplace) -> None:
+    """Of 48 s for eight fragments, two get twelve: two labels of six seconds."""
+    known = labelled(place, [thermal(k) for k in range(900, 905)])
+    settings = Select(fragments=8, ranking="coverage", core_seconds="48 s")
+    for payload, budget in (({"of_iteration": 8}, 2), ({}, 2)):
+        told = {"budget": budget, "known": known, "held_out": [], **payload}
+        rng = np.random.default_rng(0)
+        choosing = Choosing(told, settings, WholeStructure(), BlocksAlong(), Positions(), place, rng)
+        assert choosing.seconds == (12.0 if payload else 48.0)
+        purse = choosing.sites(explored({"a": 3.0})).purse
+        assert purse is not None
+        assert purse.total == choosing.seconds
 
 
 @pytest.mark.parametrize("share", [None, "weight"])

@@ -131,7 +131,7 @@ def test_exec_mode_dies_with_the_driver(tmp_path):
     until(lambda: "sleep" in " ".join(psutil.Process(pid).cmdline()[-1:]) and len(psutil.Process(pid).cmdline()) == 3)
     driver.kill()
     driver.communicate()
-    until(lambda: not alive(pid))
+    assert until(lambda: not alive(pid))
 
 
 def test_marked_finds_by_environment_and_end_marked_ends(tmp_path):

@@ -146,6 +146,13 @@ def test_slabs_and_gases_in_a_box_and_in_another_basis() -> None:
     assert HeldOut([water]).refuses(other) == ""
 
 
+def test_a_periodic_structure_without_a_cell_is_compared_as_it_stands() -> None:
+    lost = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]], pbc=True)
+    assert HeldOut([lost]).refuses(lost) == "it is in the test set"
+    assert HeldOut([thermal_cell()]).refuses(lost) == ""
+    assert structure_hash(lost) != structure_hash(thermal_cell())
+
+
 def test_large_cells_that_differ_are_told_apart() -> None:
     """Thousands of distances lie closer than the tolerance: sorted lists of all of them would agree by their number."""
     cell = bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (6, 6, 6)
