@@ -57,8 +57,8 @@ def job_script(lane: ScriptLane, job: BlockJob) -> str:
 
 
 def has_node_script(lane: ScriptLane) -> bool:
-    """Whether the nodes of a block need a script of their own: pbsdsh starts programs there with an environment that has
-    nothing of what the job script has set."""
+    """Whether the nodes of a block need a script of their own: pbsdsh starts programs there without the environment that
+    the job script has set up."""
     return isinstance(lane, PBSLane) and lane.nodes > 1
 
 
