@@ -16,7 +16,7 @@ from typing import Any
 import clusterflow
 from clusterflow.errors import ClusterflowError
 from clusterflow.execution import supervise
-from clusterflow.execution.job_script import BlockJob, job_script, pod_script
+from clusterflow.execution.job_script import NODE_SCRIPT, BlockJob, has_node_script, job_script, node_script, pod_script
 from clusterflow.execution.kubernetes_job import job_manifest
 from clusterflow.execution.machines import BatchLane, BatchMachine, KubernetesLane, KubernetesMachine, ScriptLane
 from clusterflow.execution.parsl_pool import WORKER_MODULE, ParslPool, PoolShape
@@ -144,5 +144,6 @@ def block_files(
         manifest = job_manifest(machine, lane, folder, name=name, comment=job.comment, script=SCRIPT)
         return {SCRIPT: pod_script(job), MANIFEST: json.dumps(manifest, indent=2) + "\n"}
     if isinstance(lane, ScriptLane):
-        return {SCRIPT: job_script(lane, job)}
+        nodes = {NODE_SCRIPT: node_script(lane, job)} if has_node_script(lane) else {}
+        return {**nodes, SCRIPT: job_script(lane, job)}
     raise TypeError(f"no scheduler is known for a {type(lane).__name__}")

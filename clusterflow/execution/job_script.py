@@ -16,6 +16,8 @@ from clusterflow.errors import InputError
 from clusterflow.execution.machines import PBSLane, ScriptLane, SlurmLane
 from clusterflow.execution.machines.words import hours_minutes_seconds
 
+NODE_SCRIPT = "node.sh"
+"""Name of the script of each node, in the block's folder."""
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_./:,@=+-]*\Z")
 
 
@@ -47,11 +49,28 @@ def job_script(lane: ScriptLane, job: BlockJob) -> str:
     else:
         raise TypeError(f"no scheduler is known for a {type(lane).__name__}")
     lines = ["#!/bin/bash -l", *head, ""]
-    if lane.modules:
-        lines.append(f"module load {' '.join(map(shlex.quote, lane.modules))} || exit 1")
-    lines += _setup(job)
-    lines.append(f"exec {shlex.join([*launcher, *lane.container, *job.command])}")
+    if has_node_script(lane):
+        lines.append(f"exec {shlex.join(launcher)}")
+    else:
+        lines += _work(lane, job, launcher)
     return "\n".join(lines) + "\n"
+
+
+def has_node_script(lane: ScriptLane) -> bool:
+    """Whether the nodes of a block need a script of their own: pbsdsh starts programs there without the environment that
+    the job script has set up."""
+    return isinstance(lane, PBSLane) and lane.nodes > 1
+
+
+def node_script(lane: ScriptLane, job: BlockJob) -> str:
+    """What each node of a block runs, where the job script only starts it (`has_node_script`)."""
+    return "\n".join(["#!/bin/bash -l", *_work(lane, job, [])]) + "\n"
+
+
+def _work(lane: ScriptLane, job: BlockJob, launcher: Sequence[str]) -> list[str]:
+    """Modules, setup and the command."""
+    modules = [f"module load {' '.join(map(shlex.quote, lane.modules))} || exit 1"] if lane.modules else []
+    return [*modules, *_setup(job), f"exec {shlex.join([*launcher, *lane.container, *job.command])}"]
 
 
 def pod_script(job: BlockJob) -> str:
@@ -119,7 +138,8 @@ def _slurm(lane: SlurmLane, job: BlockJob) -> tuple[list[str], list[str]]:
 
 
 def _pbs(lane: PBSLane, job: BlockJob) -> tuple[list[str], list[str]]:
-    chunk = f"select=1:ncpus={lane.cores_per_node}"
+    chunk = f"select={lane.nodes}:ncpus={lane.cores_per_node}"
+    chunk += ":mpiprocs=1" if lane.nodes > 1 else ""  # so that pbsdsh starts one program on each
     chunk += f":ngpus={lane.gpus_per_node}" if lane.gpus_per_node else ""
     chunk += f":mem={lane.memory_per_node}gb" if lane.memory_per_node else ""
     wanted: Sequence[tuple[str, object]] = (
@@ -128,11 +148,12 @@ def _pbs(lane: PBSLane, job: BlockJob) -> tuple[list[str], list[str]]:
         ("-A", lane.account),
         ("-P", lane.project),
         ("-l", chunk),
-        ("-l", f"place={lane.place}" if lane.place else None),
+        ("-l", f"place={lane.placement}" if lane.placement else None),
         ("-l", f"walltime={hours_minutes_seconds(lane.walltime)}"),
         ("-o", f"{job.folder}/job.out"),
         ("-j", "oe"),
         ("-r", "n"),
         ("-S", "/bin/bash"),
     )
-    return [f"#PBS {name} {value}" for name, value in wanted if value is not None], []
+    head = [f"#PBS {name} {value}" for name, value in wanted if value is not None]
+    return head, ["pbsdsh", "--", "/bin/bash", "-l", f"{job.folder}/{NODE_SCRIPT}"] if lane.nodes > 1 else []

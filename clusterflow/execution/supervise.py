@@ -282,7 +282,8 @@ def main(arguments: list[str]) -> int:
     mode, path, _, *command = arguments
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         spec = json.load(file)
-    here = f"{os.uname().nodename}.{os.environ.get('SLURM_PROCID', '0')}"
+    rank = os.environ.get("SLURM_PROCID") or os.environ.get("PBS_NODENUM") or "0"
+    here = f"{os.uname().nodename}.{rank}"
     spec.update({k: spec[k].replace("{node}", here) for k in ("log", "status") if k in spec})
     os.environ.update(spec["environment"])
     if mode == "watch":

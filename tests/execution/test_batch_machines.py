@@ -106,6 +106,13 @@ def test_every_text_field_is_among_those_tested():
     assert texts == {"address", "python", "worker_setup", "environment"}
 
 
+@pytest.mark.parametrize("place", ["pack", "free:excl", "vscatter"])
+def test_nodes_of_a_block_of_pbs_are_hosts(place):
+    assert PBSMachine.model_validate(pbs(lane={"place": place})).lane("label").placement == place
+    with pytest.raises(ValidationError, match="must be a host of its own: leave out"):
+        PBSMachine.model_validate(pbs(lane={"place": place, "nodes": 2}))
+
+
 def test_good_words_are_kept_as_they_are():
     lane = {
         "partition": "gpu,gpu-long",

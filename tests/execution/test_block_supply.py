@@ -238,6 +238,34 @@ def test_jobs_that_vanish_or_can_never_run(made, monkeypatch):
     assert look() == [f"its job {again.id} waits for ever (PartitionTimeLimit)"]
 
 
+def test_a_job_that_the_scheduler_says_has_ended(made, monkeypatch):
+    supply, scheduler = made()
+    clock = time.monotonic()
+    supply.look([task(0)])
+    (job,) = scheduler.queue
+    scheduler.queue = [QueuedJob(job.id, "cf-0-1", "ended", "Evicted, the node ran out of memory")]
+    monkeypatch.setattr(block_supply.time, "monotonic", lambda: clock + 2)
+    assert supply.look([task(0)])[0][1] == f"its job {job.id} has ended (Evicted, the node ran out of memory)"
+
+
+@pytest.mark.parametrize("first", ["queue", "workers"])
+def test_the_walltime_counts_from_when_the_scheduler_says(made, monkeypatch, first):
+    """Kubernetes counts the pull of an image too, of which the workers know nothing."""
+    supply, scheduler = made()
+    clock = time.monotonic()
+    supply.look([task(0)])
+    (pool,) = pools(supply)
+    scheduler.queue = [QueuedJob(pool.job_id, "cf-0-1", "running", began=time.time() - 450.0)]
+    if first == "queue":
+        monkeypatch.setattr(block_supply.time, "monotonic", lambda: clock + 2)
+        supply.look([task(0)])
+    pool.come_up(age=10.0)
+    supply.look([task(0)])
+    monkeypatch.setattr(block_supply.time, "monotonic", lambda: clock + 4)
+    supply.look([task(0)])
+    assert supply._blocks[0].time_left(time.time()) == pytest.approx(150.0, abs=20.0)  # of a span of 600 s
+
+
 def test_a_job_whose_workers_never_appear(made, monkeypatch):
     supply, scheduler = made()
     clock = time.monotonic()

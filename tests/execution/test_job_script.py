@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clusterflow.errors import InputError
-from clusterflow.execution.job_script import BlockJob, job_script
+from clusterflow.execution.job_script import BlockJob, has_node_script, job_script, node_script
 from clusterflow.execution.machines import load_machine
 
 HPC = Path(__file__).parents[2] / "hpc"
@@ -94,6 +94,32 @@ def test_pbs():
     )
     label = script("pbs.yaml", "label", account="a_1")
     assert "\n#PBS -A a_1\n#PBS -P my-project\n#PBS -l select=1:ncpus=64:mem=200gb\n#PBS -l place=excl\n" in label
+
+
+def test_pbs_with_several_nodes():
+    machine = load_machine(HPC / "pbs.yaml")
+    lane = machine.lane("label").model_copy(update={"nodes": 3, "container": ("apptainer", "exec", "/apps/x.sif")})
+    job = BlockJob("cf-0a1b2c3d-7", "cf:uio66:7", Path("/runs/a/0003-label"), COMMAND, setup=machine.worker_setup)
+    assert has_node_script(lane)
+    assert not has_node_script(machine.lane("label"))
+    text = job_script(lane, job)
+    assert "\n#PBS -l select=3:ncpus=64:mpiprocs=1:mem=200gb\n#PBS -l place=scatter:excl\n" in text
+    assert text.endswith("#PBS -S /bin/bash\n\nexec pbsdsh -- /bin/bash -l /runs/a/0003-label/node.sh\n")
+    assert "ulimit" not in text  # pbsdsh would lose it
+    assert node_script(lane, job) == (
+        "#!/bin/bash -l\n"
+        "module load gcc/13 openmpi/5.0 || exit 1\n"
+        "# worker_setup of the machine file\n"
+        "ulimit -s unlimited\n"
+        "exec apptainer exec /apps/x.sif "
+        "/env/bin/python -I /runs/a/watch.py watch /runs/a/workers.json -- work 'it'\"'\"'s {x} $HOME'\n"
+    )
+    for place, expected in (
+        (None, "scatter"),
+        ("scatter:shared", "scatter:shared"),
+        ("group=rack", "scatter:group=rack"),
+    ):
+        assert f"-l place={expected}\n" in job_script(lane.model_copy(update={"place": place}), job)
 
 
 @pytest.mark.parametrize("folder", ["/r/my run", "/r/a\n#SBATCH --wrap=x", "/r/%j", "/r/$(x)", "/r/`x`", "a"])

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from clusterflow.errors import InputError
 from clusterflow.execution.block_pool import block_files
@@ -170,6 +172,16 @@ def test_manifests_are_valid_by_the_schema_of_kubernetes(version):
     wrong["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
     with pytest.raises(validator.ValidationError):  # the check can fail
         validator.validate(wrong, version, strict=True)
+
+
+def test_the_driver_of_the_documentation_is_valid():
+    validator = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate (extra dev)")
+    page = (HPC.parent / "docs" / "how-to" / "clusters.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(apiVersion.*?)```", page, re.S)
+    parts = list(YAML(typ="safe").load_all(text))
+    assert [part["kind"] for part in parts] == ["ServiceAccount", "Role", "RoleBinding", "Job"]
+    for part in parts:
+        validator.validate(part, "1.37", strict=True)
 
 
 def test_users_with_volumes_of_their_own_are_told_apart():

@@ -142,7 +142,8 @@ class BatchMachine(Section):
     python: FileWord | Literal["auto"] = "auto"
     """Python with clusterflow on the nodes; ``auto``: the driver's own, on a file system that nodes share."""
     worker_setup: Shell = ""
-    """Lines of shell that run on the first node of each block before its workers start; the only shell in this file."""
+    """Lines of shell that run before the workers of a block start (with Slurm on its first node, with PBS on each); the
+    only shell in this file."""
     environment: dict[VariableName, FileWord] = Field(default_factory=dict)
     """Variables of the jobs; nothing else of the driver's environment goes with them."""
     submit: Submission = Submission()

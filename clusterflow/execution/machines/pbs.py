@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from clusterflow.config.section import Section
 from clusterflow.execution.machines.batch import BatchMachine, ScriptLane, lane_or_name
 from clusterflow.execution.machines.words import Word
@@ -12,8 +14,6 @@ from clusterflow.execution.machines.words import Word
 class PBSLane(ScriptLane):
     """A lane whose blocks are jobs of PBS."""
 
-    nodes: Literal[1] = 1
-    """PBS has no launcher of its own that would start workers on further nodes: take more blocks instead."""
     queue: Word | None = None
     """Not given: the cluster's default."""
     account: Word | None = None
@@ -21,7 +21,24 @@ class PBSLane(ScriptLane):
     project: Word | None = None
     """Project (``-P``)."""
     place: Word | None = None
-    """As in ``-l place=…``, e.g. excl."""
+    """As in ``-l place=…``, e.g. excl; blocks of several nodes have each on a host of its own (scatter) anyway."""
+
+    @model_validator(mode="after")
+    def _scattered(self) -> PBSLane:
+        wrong = {"free", "pack", "vscatter"} & set((self.place or "").split(":"))
+        if self.nodes > 1 and wrong:
+            raise ValueError(
+                f"place is {self.place}, but each of the {self.nodes} nodes of a block must be a host of its own: "
+                f"leave out {wrong.pop()}"
+            )
+        return self
+
+    @property
+    def placement(self) -> str | None:
+        """The ``place`` to ask for."""
+        if self.nodes == 1 or "scatter" in (self.place or "").split(":"):
+            return self.place
+        return f"scatter:{self.place}" if self.place else "scatter"
 
 
 class PBSLanes(Section):

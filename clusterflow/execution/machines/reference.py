@@ -15,8 +15,9 @@ true. A machine file says where tasks run; `machine:` of a campaign file names o
 [hpc/](../../hpc/README.md) have comments, and [How to run on a cluster](../how-to/clusters.md) says how they are used.
 
 Every field that a scheduler reads is a word of letters, digits and `_ . : , @ = + -` that does not begin with a dash;
-paths and modules may also hold `/`. Nothing else is accepted, so no text of a file can become a command. The one
-exception is `worker_setup`, which is shell and meant to be. Durations have a unit (`90 s`, `30 min`, `12 h`, `3 d`).
+paths and modules may also hold `/`; names of Kubernetes follow its own, stricter rules. Nothing else is accepted, so no
+text of a file can become a command. The one exception is `worker_setup`, which is shell and meant to be. Durations have
+a unit (`90 s`, `30 min`, `12 h`, `3 d`).
 """
 
 
