@@ -11,11 +11,11 @@ from typing import Any
 from ase import Atoms
 
 from clusterflow.campaign.inputs import kept_structure
-from clusterflow.campaign.property_plan import PropertyInputs
+from clusterflow.campaign.property_graph import PropertyInputs
 from clusterflow.campaign.session import Held, owned_folder, read_config
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.potential import Calculator, Model
-from clusterflow.config.properties import EnergyVolume, Property, PropertyRun
+from clusterflow.config.properties import HeatCapacity, Property, PropertyRun
 from clusterflow.config.section import to_json
 from clusterflow.errors import ConfigError, InputError
 from clusterflow.evaluate.relaxation import require_crystal
@@ -145,7 +145,7 @@ def _require_known(atoms: Atoms, elements: Sequence[str], name: str) -> None:
 
 def _require_possible(settings: Property, atoms: Atoms, name: str) -> None:
     try:
-        if isinstance(settings, EnergyVolume):
+        if not isinstance(settings, HeatCapacity):
             require_crystal(atoms)
             return
         for repeat in settings.repeats:

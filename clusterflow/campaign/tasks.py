@@ -21,7 +21,7 @@ from clusterflow.score.calibration import CONFIDENCE
 
 ORDER = (
     "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
-    "relax", "hessian", "property",
+    "relax", "dynamics", "hessian", "property",
 )  # fmt: skip
 """In which order tasks that are wanted at once are sent: first those for which the others wait."""
 PLAN_VERSION = 1

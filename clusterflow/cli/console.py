@@ -34,6 +34,7 @@ _NAMES = {
     "export": "packaging",
     "relax": "relaxations",
     "hessian": "Hessians",
+    "dynamics": "equilibrium runs",
     "property": "properties",
 }
 _REFRESH = 0.5  # s

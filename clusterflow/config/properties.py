@@ -12,23 +12,21 @@ from clusterflow.config.failures import Failures
 from clusterflow.config.potential import Calculator, Precision, PropertyPotential, potential_section
 from clusterflow.config.quantities import (
     Duration,
-    Force,
     Length,
-    LengthOrZero,
     SpecificHeat,
     Temperature,
     Wavenumber,
 )
+from clusterflow.config.relaxation import NAME, Relaxation
+from clusterflow.config.sampling import PressureVolume
 from clusterflow.config.section import Section
 from clusterflow.config.systems import Build, FilePath, System, TemperatureRange
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 
 class Structure(Section):
     """One structure, and what is done to it first: as `systems:` of a campaign."""
 
-    name: str = Field(pattern=_NAME)
+    name: str = Field(pattern=NAME)
     """Letters, digits, _ and -."""
     structure: FilePath
     """Structure file in any format ASE reads; relative to this YAML file. Its first frame is used."""
@@ -44,27 +42,11 @@ class Structure(Section):
         return self.system().atoms()
 
 
-class Relaxation(Section):
-    """How structures are brought to rest, and which."""
-
-    structures: tuple[str, ...] = ()
-    """Names of structures of this file; default: all of them."""
-    fmax: Force = 1e-3
-    """No force is larger in the end, eV/Å (Dobbelaere 2025, SI 9.2)."""
-    max_steps: int = Field(1000, ge=1)
-    """A relaxation that needs more has failed."""
-    optimiser: Literal["lbfgs", "fire", "bfgs"] = "lbfgs"
-    """ASE's; `bfgs` diagonalises a matrix of all coordinates, so not for thousands of atoms."""
-    rattle: LengthOrZero = 0.0
-    """Standard deviation of random displacements before the relaxation, so that a symmetric structure can leave a
-    saddle point; they follow from `seed:`."""
-
-
 class EnergyVolume(Relaxation):
     """E(V) at 0 K and the bulk modulus, for crystals (docs/concepts/properties.md)."""
 
     kind: Literal["energy_volume"] = "energy_volume"
-    name: str = Field("energy_volume", pattern=_NAME)
+    name: str = Field("energy_volume", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     range: tuple[float, float] = (0.94, 1.06)
     """Smallest and largest volume, relative to that of the structure."""
@@ -97,7 +79,7 @@ class HeatCapacity(Relaxation):
     """Harmonic C_V, zero-point energy, entropy and free energy from the Hessian (docs/concepts/properties.md)."""
 
     kind: Literal["heat_capacity"] = "heat_capacity"
-    name: str = Field("heat_capacity", pattern=_NAME)
+    name: str = Field("heat_capacity", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     relax: Literal["cell", "shape", "positions", "nothing"] | None = None
     """What relaxes with the positions first; default `cell` for crystals, `positions` for the rest."""
@@ -141,7 +123,7 @@ class HeatCapacity(Relaxation):
         return self
 
 
-Property = Annotated[EnergyVolume | HeatCapacity, Field(discriminator="kind")]
+Property = Annotated[EnergyVolume | HeatCapacity | PressureVolume, Field(discriminator="kind")]
 
 
 class PropertyRun(Section):

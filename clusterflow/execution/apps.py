@@ -158,7 +158,9 @@ def _unforeseen(task: Task, scratch: Path, error: BaseException) -> ClusterflowE
         log.write_text(text, encoding="utf-8")
     except OSError:
         where = text[-1500:]
-    kind = ScienceError if task.kind in ("label", "explore", "train", "relax", "hessian") else ExecutionError
+    kind = (
+        ScienceError if task.kind in ("label", "explore", "train", "relax", "hessian", "dynamics") else ExecutionError
+    )
     return kind(
         f"The {task.kind} task {task.key[:16]} met an unforeseen {type(error).__name__}: {error}",
         where=where,

@@ -1,4 +1,4 @@
-"""What the tasks of a property run do: relaxations, rows of Hessians, and their reduction to a result."""
+"""What the tasks of a property run do: relaxations, rows of Hessians, dynamics, and their reduction to a result."""
 
 from __future__ import annotations
 
@@ -10,28 +10,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from clusterflow.config.potential import Calculator, Model
 from clusterflow.core.data import FloatArray
-from clusterflow.core.frames import read_frames, write_frames
-from clusterflow.core.protocols import Potential
+from clusterflow.core.frames import write_frames
 from clusterflow.evaluate import energy_volume, heat_capacity
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.relaxation import relax as relaxation
+from clusterflow.execution.property_dynamics import dynamics, reduce_pressure_volume
+from clusterflow.execution.property_inputs import potential_of, relaxed_structure
 from clusterflow.execution.workplace import Workplace
 from clusterflow.physics.vibrations import Modes, harmonic_modes
-from clusterflow.state.publish import verify_folder
-
-
-def potential_of(told: Mapping[str, Any], place: Workplace) -> Potential:
-    """The potential that a payload names: the run's own copy of a model, or a calculator."""
-    if told["kind"] == "model":
-        folder = place.folder.inputs / f"potential-{told['id'][:16]}"
-        verify_folder(folder)
-        section = Model(folder=folder, device=told["device"])
-        loaded: Potential = section.build(folder, precision=told["precision"], threads=place.threads)
-        return loaded
-    built: Potential = Calculator.model_validate(told).build()
-    return built
 
 
 def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -58,18 +45,9 @@ def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     return {**told, "structure": payload["structure"], "steps": found.steps}
 
 
-def _relaxed(key: str, place: Workplace) -> Atoms:
-    folder = place.result("relax", key)
-    atoms = read_frames(folder / "relaxed.extxyz")[0]
-    with np.load(folder / "relaxed.npz", allow_pickle=False) as exact:
-        atoms.set_cell(exact["cell"])
-        atoms.positions = exact["positions"]
-    return atoms
-
-
 def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Rows of the Hessian of some atoms in a supercell of a relaxed structure."""
-    atoms = _relaxed(payload["relaxed"], place)
+    atoms = relaxed_structure(payload["relaxed"], place)
     first, last = payload["atoms"]
     step = {"step": payload["displacement"]} if "displacement" in payload else {}
     rows = heat_capacity.hessian_rows(
@@ -104,14 +82,14 @@ def reduce_energy_volume(payload: Mapping[str, Any], place: Workplace) -> Proper
 
 def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
     """Modes and what follows from them."""
-    atoms = _relaxed(payload["relaxed"], place)
+    atoms = relaxed_structure(payload["relaxed"], place)
     cells = [
         heat_capacity.Cell(tuple(c["repeat"]), c["precision"], _modes(atoms, c["repeat"], c["rows"], place))
         for c in payload["cells"]
     ]
     references = []
     for known in payload["references"]:
-        other = _relaxed(known["relaxed"], place)
+        other = relaxed_structure(known["relaxed"], place)
         modes = _modes(other, known["repeat"], known["rows"], place)
         references.append(heat_capacity.Reference(other, modes, known["temperature_K"], known["value"]))
     return heat_capacity.heat_capacity_result(
@@ -128,6 +106,7 @@ def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> Proper
 REDUCTIONS: Mapping[str, Callable[[Mapping[str, Any], Workplace], PropertyResult]] = {
     "energy_volume": reduce_energy_volume,
     "heat_capacity": reduce_heat_capacity,
+    "pressure_volume": reduce_pressure_volume,
 }
 
 
@@ -138,12 +117,14 @@ def reduce(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     result = replace(result, provenance=provenance)
     (place.out / "property.json").write_text(json.dumps(result.to_json(), ensure_ascii=False), encoding="utf-8")
     told = {name: q.value for name, q in result.quantities.items()}
-    return {"property": payload["property"], "structure": payload["structure"], "quantities": told}
+    more = {"wanted": list(result.wanted)} if result.wanted else {}
+    return {"property": payload["property"], "structure": payload["structure"], "quantities": told, **more}
 
 
 PROPERTY_STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] = {
     "relax": relax,
     "hessian": hessian,
+    "dynamics": dynamics,
     "property": reduce,
 }
 """Kinds of task of a property run → what each does."""

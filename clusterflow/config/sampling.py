@@ -1,0 +1,121 @@
+"""Properties from molecular dynamics at equilibrium: how long, at which conditions (docs/concepts/properties.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from clusterflow.config.quantities import UNITS, Force, Pressure, Temperature, Time, parse_quantity
+from clusterflow.config.relaxation import NAME, Relaxation
+from clusterflow.physics.timeseries import MIN_SAMPLES
+
+_GRID_KEYS = {"from", "to", "points"}
+
+
+def _grid(dimension: str) -> BeforeValidator:
+    """A list of values, in which ``{from, to, points}`` stands for so many equally spaced ones; doubles are dropped."""
+
+    def inside(value: Any) -> float:
+        return parse_quantity(value, dimension) if dimension else float(value)
+
+    def expanded(value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            value = [value]
+        found: list[float] = []
+        for item in value:
+            if not isinstance(item, Mapping):
+                found.append(inside(item))
+                continue
+            if set(item) != _GRID_KEYS or not isinstance(item["points"], int) or item["points"] < 2:
+                raise ValueError(f"a grid is {{from: …, to: …, points: 2 or more}}; got {dict(item)}")
+            found += np.linspace(inside(item["from"]), inside(item["to"]), item["points"]).tolist()
+        unit = f" {next(iter(UNITS[dimension]))}" if dimension else ""
+        unique = sorted({round(v, 9) + 0.0 for v in found})
+        return [f"{v!r}{unit}" for v in unique] if unit else unique
+
+    return BeforeValidator(expanded)
+
+
+Pressures = Annotated[tuple[Pressure, ...], _grid("pressure")]
+Temperatures = Annotated[tuple[Temperature, ...], _grid("temperature")]
+Volumes = Annotated[tuple[float, ...], _grid("")]
+
+
+class Sampling(Relaxation):
+    """Equilibrium runs. Defaults: Dobbelaere 2025, SI 3 and 9.1."""
+
+    fmax: Force = 1e-2
+    """Of the relaxation that each run begins from."""
+    duration: Time = 50_000.0
+    """Of one run."""
+    segment: Time = 10_000.0
+    """A run is cut into tasks of this length: what a kill can cost."""
+    replicas: int = Field(1, ge=1, le=1000)
+    """Runs per condition, each with its own velocities; their data are combined."""
+    timestep: Time = 0.5
+    friction_time: Time = 100.0
+    """Inverse friction of the Langevin thermostat."""
+    barostat_interval: int = Field(25, ge=1)
+    """MD steps between moves of the cell."""
+    interval: int = Field(100, ge=1)
+    """MD steps between samples: 50 fs."""
+    bonds: Literal["kept", "free"] = "kept"
+    """Whether a run ends when a bond of its start breaks. Take `free` for metals and other crystals without bonds."""
+
+    @property
+    def segment_steps(self) -> tuple[int, ...]:
+        """MD steps of each segment, all multiples of ``interval``."""
+        samples = max(1, round(self.duration / self.timestep / self.interval))
+        each = max(1, round(self.segment / self.timestep / self.interval))
+        count = math.ceil(samples / each)
+        return tuple(self.interval * (samples // count + (k < samples % count)) for k in range(count))
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Sampling:
+        samples = sum(self.segment_steps) // self.interval
+        least = math.ceil(MIN_SAMPLES / 0.4)
+        if samples < least:
+            raise ValueError(
+                f"duration of {self.duration:g} fs gives {samples} samples (one every {self.interval} steps of "
+                f"{self.timestep:g} fs); {least} are the least, as up to 60 % of them are discarded"
+            )
+        return self
+
+
+class PressureVolume(Sampling):
+    """P(V) at a temperature, bulk modulus and loss-of-crystallinity pressure, for crystals."""
+
+    kind: Literal["pressure_volume"] = "pressure_volume"
+    name: str = Field("pressure_volume", pattern=NAME)
+    """Of its files; two properties of one kind need different ones."""
+    temperature: Temperature = 300.0
+    pressures: Pressures = tuple(round(-0.4 + 0.1 * i, 9) for i in range(9))
+    """Of the runs at constant pressure: a list, in which `{from: -1 GPa, to: 1 GPa, points: 11}` stands for so many."""
+    volumes: Volumes = ()
+    """Of the runs at constant volume with a free shape, relative to the structure's: where a barostat would let the
+    crystal collapse. A list, likewise."""
+    rounds: int = Field(2, ge=0, le=20)
+    """While it is not converged, more runs are added at V0 or P_max, at most so often."""
+    tolerance: Pressure = 1.0
+    """K is converged when it changes by no more as 20 to 60 % of every run is discarded."""
+    tolerance_maximum: Pressure = 0.015
+    """The same of P_max."""
+
+    @field_validator("volumes")
+    @classmethod
+    def _near_one(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        wrong = [v for v in value if not 0.2 <= v <= 3.0]
+        if wrong:
+            raise ValueError(f"volumes are relative to the structure's, such as [0.92, 0.94]; got {wrong[0]:g}")
+        return value
+
+    @model_validator(mode="after")
+    def _enough(self) -> PressureVolume:
+        count = len(self.pressures) + len(self.volumes)
+        if count < 5:
+            raise ValueError(f"a curve needs 5 pressures and volumes or more; there are {count}")
+        return self
