@@ -68,11 +68,10 @@ class Sampling(Relaxation):
 
     @property
     def segment_steps(self) -> tuple[int, ...]:
-        """MD steps of each segment, all multiples of ``interval``."""
+        """MD steps of each segment, all multiples of ``interval``; a longer run has the same ones first."""
         samples = max(1, round(self.duration / self.timestep / self.interval))
         each = max(1, round(self.segment / self.timestep / self.interval))
-        count = math.ceil(samples / each)
-        return tuple(self.interval * (samples // count + (k < samples % count)) for k in range(count))
+        return tuple(self.interval * min(each, samples - k) for k in range(0, samples, each))
 
     @model_validator(mode="after")
     def _long_enough(self) -> Sampling:

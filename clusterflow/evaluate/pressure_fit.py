@@ -57,7 +57,7 @@ def fit_pressure(
     order = np.argsort(volumes)
     v, p = np.asarray(volumes, dtype=np.float64)[order], np.asarray(pressures, dtype=np.float64)[order]
     v_error, p_error = np.asarray(volume_errors)[order], np.asarray(pressure_errors)[order]
-    _require_zero(v, p, np.hypot(p_error, _slope(v, p) * v_error))
+    _require_zero(v, p, v_error, p_error)
     floor = _LEAST_ERROR * float(np.ptp(p))
     slopes = np.full(len(v), _slope(v, p))
     grid = np.linspace(v[0], v[-1], _GRID)
@@ -97,13 +97,14 @@ def _with_others(statistical: float, value: float, others: Sequence[float]) -> f
     return float(np.hypot(statistical, max(abs(o - value) for o in others)))
 
 
-def _require_zero(v: FloatArray, p: FloatArray, error: FloatArray) -> None:
+def _require_zero(v: FloatArray, p: FloatArray, v_error: FloatArray, p_error: FloatArray) -> None:
     """Raises ScienceError unless the points can tell where P = 0."""
     if len(v) < MIN_POINTS:
         raise ScienceError(
             f"A pressure–volume curve needs {MIN_POINTS} points or more; there are {len(v)}.",
             todo="Give more `pressures:` or `volumes:`, or see why the other runs failed.",
         )
+    error = np.hypot(p_error, _slope(v, p) * v_error)
     if (p - 2.0 * error).min() > 0.0 or (p + 2.0 * error).max() < 0.0:
         side, remedy = ("above", "negative") if p.min() > 0.0 else ("below", "positive")
         raise ScienceError(

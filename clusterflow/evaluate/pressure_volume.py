@@ -110,7 +110,7 @@ def pressure_volume(
             raise
         first, why = next(iter(gone.items()))
         raise ScienceError(
-            f"{error.what} ({len(gone)} conditions gave none, {first}: {why})", where=error.where, todo=error.todo
+            f"{error.what} {len(gone)} conditions gave none, first {first}: {why}.", where=error.where, todo=error.todo
         ) from error
     convergence = _convergence(runs, discards, fit)
     converged = convergence.spread("bulks") <= tolerance_bulk, convergence.spread("tops") <= tolerance_top
