@@ -12,7 +12,12 @@ from clusterflow.config.properties import PropertyRun
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Snapshot
 
-_WORDS = {"relax": "relaxations", "hessian": "blocks of Hessian rows", "dynamics": "pieces of dynamics"}
+_WORDS = {
+    "relax": "relaxations",
+    "hessian": "blocks of Hessian rows",
+    "dynamics": "pieces of dynamics",
+    "vibrations": "runs at constant energy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,6 @@ def foreseen(
 
 def _words(tasks: Sequence[Task]) -> str:
     counted = Counter(t.kind for t in tasks)
-    steps = sum(t.payload["steps"] for t in tasks if t.kind == "dynamics")
+    steps = sum(t.payload["steps"] for t in tasks if t.kind in ("dynamics", "vibrations"))
     parts = [f"{counted[kind]} {word}" for kind, word in _WORDS.items() if counted[kind]]
     return ", ".join(parts) + (f" ({steps:,} MD steps)" if steps else "")

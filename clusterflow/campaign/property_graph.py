@@ -14,6 +14,7 @@ from typing import Any
 from clusterflow.campaign.tasks import SystemInput, task_key
 from clusterflow.config.properties import EnergyVolume, HeatCapacity, Property, PropertyRun
 from clusterflow.config.relaxation import Relaxation
+from clusterflow.config.sampling import VibrationalSpectrum
 from clusterflow.core.data import Task
 from clusterflow.core.seeds import derive_seed
 from clusterflow.evaluate.energy_volume import volume_ratios
@@ -102,6 +103,10 @@ class Graph:
                 payload |= {"rattle": settings.rattle, "seed": seed}
         return self.task("relax", payload)
 
+    def at_rest(self, settings: HeatCapacity | VibrationalSpectrum, structure: SystemInput) -> Task:
+        """The relaxation that vibrations are about."""
+        return self.relaxation(settings, structure, settings.relax or ("cell" if structure.periodic else "positions"))
+
     def precision(self, precision: str) -> dict[str, str]:
         """Part of a payload: a calculator has its own."""
         return {"precision": precision} if self.inputs.told["kind"] == "model" else {}
@@ -151,15 +156,14 @@ class Graph:
 
     def hessians(
         self,
-        settings: HeatCapacity,
+        settings: HeatCapacity | VibrationalSpectrum,
         structure: SystemInput,
         repeats: Sequence[tuple[int, int, int]],
         precisions: Sequence[str],
         steps: list[Step],
     ) -> tuple[str, list[dict[str, Any]]]:
         """Adds the steps of a structure; returns the key of its relaxation and what each cell is made of."""
-        freedom = settings.relax or ("cell" if structure.periodic else "positions")
-        relaxed = self.relaxation(settings, structure, freedom)
+        relaxed = self.at_rest(settings, structure)
         steps.append(Step(relaxed, about="the relaxation"))
         exact = self.inputs.told["kind"] == "model"
         cells = []

@@ -16,6 +16,7 @@ from clusterflow.campaign.session import Held, owned_folder, read_config
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.potential import Calculator, Model
 from clusterflow.config.properties import HeatCapacity, Property, PropertyRun
+from clusterflow.config.sampling import VibrationalSpectrum
 from clusterflow.config.section import to_json
 from clusterflow.errors import ConfigError, InputError
 from clusterflow.evaluate.relaxation import require_crystal
@@ -145,10 +146,10 @@ def _require_known(atoms: Atoms, elements: Sequence[str], name: str) -> None:
 
 def _require_possible(settings: Property, atoms: Atoms, name: str) -> None:
     try:
-        if not isinstance(settings, HeatCapacity):
+        if not isinstance(settings, (HeatCapacity, VibrationalSpectrum)):
             require_crystal(atoms)
             return
-        for repeat in settings.repeats:
+        for repeat in settings.repeats if isinstance(settings, HeatCapacity) else ():
             require_repeatable(atoms, repeat)
         if settings.relax in ("cell", "shape"):
             require_crystal(atoms)

@@ -21,9 +21,11 @@ from clusterflow.score.calibration import CONFIDENCE
 
 ORDER = (
     "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
-    "relax", "dynamics", "hessian", "property",
+    "relax", "dynamics", "vibrations", "hessian", "property",
 )  # fmt: skip
 """In which order tasks that are wanted at once are sent: first those for which the others wait."""
+SPARE = ("label", "explore", "relax", "hessian", "dynamics", "vibrations")
+"""Kinds of task of which one may fail for good without ending the whole: pieces of science, many alike."""
 PLAN_VERSION = 1
 """Part of every task key: a change of what a task computes must change it."""
 GRACE = 120.0

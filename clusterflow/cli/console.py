@@ -35,6 +35,7 @@ _NAMES = {
     "relax": "relaxations",
     "hessian": "Hessians",
     "dynamics": "equilibrium runs",
+    "vibrations": "runs at constant energy",
     "property": "properties",
 }
 _REFRESH = 0.5  # s

@@ -223,8 +223,8 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
 _ADVICE: Mapping[type[BaseModel], str] = {
     Campaign: "Correct it; `clusterflow check FILE` validates without running, `clusterflow schema` prints all keys.",
     PropertyRun: (
-        "Correct it; `clusterflow property FILE --dry-run` validates without running, `clusterflow schema --properties` "
-        "prints all keys."
+        "Correct it; `clusterflow property FILE --dry-run` validates without running, "
+        "`clusterflow schema --properties` prints all keys."
     ),
 }
 """Model of a whole file → what to do about its mistakes."""

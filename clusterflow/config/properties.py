@@ -18,7 +18,7 @@ from clusterflow.config.quantities import (
     Wavenumber,
 )
 from clusterflow.config.relaxation import NAME, Relaxation
-from clusterflow.config.sampling import PressureVolume
+from clusterflow.config.sampling import PressureVolume, ThermalExpansion, VibrationalSpectrum
 from clusterflow.config.section import Section
 from clusterflow.config.systems import Build, FilePath, System, TemperatureRange
 
@@ -123,7 +123,9 @@ class HeatCapacity(Relaxation):
         return self
 
 
-Property = Annotated[EnergyVolume | HeatCapacity | PressureVolume, Field(discriminator="kind")]
+Property = Annotated[
+    EnergyVolume | HeatCapacity | PressureVolume | ThermalExpansion | VibrationalSpectrum, Field(discriminator="kind")
+]
 
 
 class PropertyRun(Section):

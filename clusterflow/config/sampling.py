@@ -9,8 +9,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from clusterflow.config.quantities import UNITS, Force, Pressure, Temperature, Time, parse_quantity
+from clusterflow.config.quantities import (
+    UNITS,
+    Force,
+    Length,
+    Pressure,
+    Temperature,
+    Time,
+    Wavenumber,
+    parse_quantity,
+)
 from clusterflow.config.relaxation import NAME, Relaxation
+from clusterflow.physics.spectrum import LIGHT, window_steps
 from clusterflow.physics.timeseries import MIN_SAMPLES
 
 _GRID_KEYS = {"from", "to", "points"}
@@ -81,6 +91,84 @@ class Sampling(Relaxation):
             raise ValueError(
                 f"duration of {self.duration:g} fs gives {samples} samples (one every {self.interval} steps of "
                 f"{self.timestep:g} fs); {least} are the least, as up to 60 % of them are discarded"
+            )
+        return self
+
+
+class ThermalExpansion(Sampling):
+    """Lattice constants against temperature, and expansion coefficients, for crystals."""
+
+    kind: Literal["thermal_expansion"] = "thermal_expansion"
+    name: str = Field("thermal_expansion", pattern=NAME)
+    """Of its files; two properties of one kind need different ones."""
+    temperatures: Temperatures = (100.0, 200.0, 300.0, 400.0, 500.0)
+    """A list, in which `{from: 100 K, to: 500 K, points: 5}` stands for so many."""
+    temperature: Temperature = 300.0
+    """Of the numbers in the table."""
+    pressure: Pressure = 0.0
+
+    @model_validator(mode="after")
+    def _three(self) -> ThermalExpansion:
+        if len(self.temperatures) < 3:
+            raise ValueError(f"temperatures needs three or more to fit a slope with its error; got {self.temperatures}")
+        return self
+
+
+class VibrationalSpectrum(Relaxation):
+    """Vibrational density of states from velocities, total and per element, for crystals and molecules."""
+
+    kind: Literal["vibrational_spectrum"] = "vibrational_spectrum"
+    name: str = Field("vibrational_spectrum", pattern=NAME)
+    """Of its files; two properties of one kind need different ones."""
+    relax: Literal["cell", "shape", "positions", "nothing"] | None = None
+    """What relaxes with the positions first; default `cell` for crystals, `positions` for the rest. The volume stays as
+    it is then."""
+    temperature: Temperature = 300.0
+    equilibration: Time = 2_000.0
+    """At constant temperature, before each run."""
+    duration: Time = 10_000.0
+    """Of one run at constant energy."""
+    replicas: int = Field(4, ge=1, le=1000)
+    """Runs, each with its own velocities; their scatter is the error."""
+    timestep: Time = 0.5
+    friction_time: Time = 100.0
+    """Inverse friction of the Langevin thermostat of the equilibration."""
+    sampling: Time = 2.0
+    """Between two samples of the velocities (Sharma 2024)."""
+    resolution: Wavenumber = 10.0
+    """Width of a line at half its height."""
+    highest: Wavenumber = 4000.0
+    """End of the spectrum."""
+    phonons: bool = True
+    """Whether to compute the Hessian too, and compare with its modes at Γ."""
+    rows: int = Field(16, ge=1)
+    """Atoms whose rows of the Hessian one task computes."""
+    displacement: Length = 0.0025
+    """Step of the central differences, where the potential has no second derivatives of its own."""
+    bonds: Literal["kept", "free"] = "kept"
+    """Whether the equilibration fails when a bond of the structure breaks. Take `free` for metals."""
+
+    @property
+    def interval(self) -> int:
+        """MD steps between samples."""
+        return max(1, round(self.sampling / self.timestep))
+
+    @model_validator(mode="after")
+    def _resolved(self) -> VibrationalSpectrum:
+        spacing = self.interval * self.timestep
+        if self.resolution <= 0.0:
+            raise ValueError("resolution must be above zero, such as 10 cm^-1")
+        window = window_steps(self.resolution, spacing) * spacing
+        if window > self.duration:
+            raise ValueError(
+                f"lines of {self.resolution:g} cm⁻¹ need runs of {window / 1000.0:.3g} ps or more; duration is "
+                f"{self.duration / 1000.0:.3g} ps"
+            )
+        limit = 0.4 / (spacing * LIGHT)
+        if self.highest > limit:
+            raise ValueError(
+                f"samples every {spacing:g} fs resolve wavenumbers up to {limit:.0f} cm⁻¹, not {self.highest:g}: "
+                "give a shorter sampling"
             )
         return self
 

@@ -14,18 +14,16 @@ from typing import Literal
 
 import numpy as np
 
-from clusterflow.core.data import FloatArray
 from clusterflow.errors import ScienceError
+from clusterflow.evaluate.equilibrium import at_equilibrium, combined, shape_note
 from clusterflow.evaluate.pressure_fit import PressureFit, fit_pressure
 from clusterflow.evaluate.property_result import Curve, PropertyResult, Quantity
-from clusterflow.physics.timeseries import Series, block_error
+from clusterflow.physics.timeseries import Series
 from clusterflow.units import BOLTZMANN_EV, EV_PER_A3_IN_GPA
 
 DISCARDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 """Shares of every run that are left out, one after the other: the first gives the result, all of them whether it is
 converged. The paper uses 80 to 40 % of its data."""
-_DRIFT = 5.0
-"""Standard errors between the halves of a run at constant pressure that is no equilibrium."""
 _AROUND = 3
 """Conditions at the place in question that get more runs."""
 
@@ -118,26 +116,12 @@ def pressure_volume(
         kind="pressure_volume",
         quantities=_quantities(points, fit, convergence, temperature),
         curves={"points": _point_curve(points), "fit": _fit_curve(fit), "convergence": _convergence_curve(convergence)},
-        notes=tuple(_notes(fit, convergence, failed, left_out, tolerances=(tolerance_bulk, tolerance_top))),
+        notes=(
+            *_notes(fit, convergence, failed, left_out, tolerances=(tolerance_bulk, tolerance_top)),
+            *shape_note([r.series for r in runs]),
+        ),
         wanted=_wanted(points, fit, *converged),
     )
-
-
-def combined(runs: Sequence[Series], name: Literal["volume", "pressure"]) -> tuple[float, float, float]:
-    """(mean, standard error, variance) of one logged quantity over runs at the same condition.
-
-    The error is that of block averages within the runs or, where it is larger, that of the means between them: runs may
-    be stuck in different places.
-    """
-    found = [block_error(getattr(r, name)) for r in runs]
-    lengths = np.array([len(r.time) for r in runs], dtype=np.float64)
-    share = lengths / lengths.sum()
-    means, errors = np.array([f[0] for f in found]), np.array([f[1] for f in found])
-    mean = float(share @ means)
-    within = float(np.sqrt(((share * errors) ** 2).sum()))
-    between = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
-    variance = float(share @ np.array([np.var(getattr(r, name)) for r in runs]))
-    return mean, max(within, between), variance
 
 
 def _points(runs: Sequence[Run], discard: float, left_out: dict[str, str]) -> list[Point]:
@@ -146,33 +130,19 @@ def _points(runs: Sequence[Run], discard: float, left_out: dict[str, str]) -> li
     ordered = sorted(runs, key=lambda r: (r.kind, r.value))
     for name, group in groupby(ordered, key=lambda r: r.condition):
         ours = list(group)
-        lasting = [r for r in ours if not r.series.stop_reason]
-        if len(lasting) < len(ours):
-            stop = next(r.series.stop_reason for r in ours if r.series.stop_reason)
-            left_out[name] = stop if not lasting else f"{len(ours) - len(lasting)} of {len(ours)} runs: {stop}"
-        series = [r.series.after(discard) for r in lasting]
         kind: Literal["volume", "pressure"] = "volume" if ours[0].kind == "pressure" else "pressure"
-        settled = [s for s in series if not (kind == "volume" and drifts(s.volume))]
-        if lasting and not settled:
-            left_out[name] = "the volume still drifts: no equilibrium at this pressure, or too short a run"
+        settled, why = at_equilibrium([r.series for r in ours], discard, fixed_volume=kind == "pressure")
+        if why:
+            left_out[name] = why
         if not settled:
             continue
-        mean, error, variance = combined(settled, kind)
-        if not np.isfinite(error):
-            left_out[name] = f"{len(settled[0].time)} samples are too few for an error"
-        elif kind == "volume":
+        mean, error, variance = combined([getattr(s, kind) for s in settled])
+        if kind == "volume":
             found.append(Point(name, "pressure", mean, error, ours[0].value, 0.0, len(settled), variance))
         else:
             volume = float(np.mean([s.volume.mean() for s in settled]))
             found.append(Point(name, "volume", volume, 0.0, mean, error, len(settled)))
     return found
-
-
-def drifts(volume: FloatArray) -> bool:
-    """Whether the second half of a run is elsewhere than the first, by more than its noise and by 0.5 %."""
-    half = len(volume) // 2
-    (a, a_error, _), (b, b_error, _) = block_error(volume[:half]), block_error(volume[half:])
-    return bool(abs(b - a) > max(_DRIFT * float(np.hypot(a_error, b_error)), 0.005 * abs(a)))
 
 
 def _fit(points: Sequence[Point]) -> PressureFit:

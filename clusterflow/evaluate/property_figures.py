@@ -8,13 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from clusterflow.evaluate.dynamics_figures import column, compare_pressure_volume, pressure_volume
+from clusterflow.evaluate.dynamics_figures import (
+    column,
+    compare_pressure_volume,
+    compare_thermal_expansion,
+    compare_vibrational_spectrum,
+    pressure_volume,
+    thermal_expansion,
+    vibrational_spectrum,
+)
 from clusterflow.evaluate.property_result import PropertyResult
 
 HEADLINES: Mapping[str, tuple[str, ...]] = {
     "energy_volume": ("K", "V0", "K'", "E0 per atom"),
     "heat_capacity": ("c_V", "C_V per cell", "zero-point energy", "imaginary modes"),
     "pressure_volume": ("K", "V0", "P_max"),
+    "thermal_expansion": ("α_V", "V", "a", "b", "c"),
+    "vibrational_spectrum": ("mean wavenumber", "strongest peak", "overlap with the Hessian", "temperature"),
 }
 """Kind of property → the quantities of the comparison table; the first is drawn."""
 Images = Mapping[str, bytes]
@@ -138,5 +148,7 @@ _DRAW = {
     "energy_volume": (_energy_volume, _compare_energy_volume),
     "heat_capacity": (_heat_capacity, _compare_heat_capacity),
     "pressure_volume": (pressure_volume, compare_pressure_volume),
+    "thermal_expansion": (thermal_expansion, compare_thermal_expansion),
+    "vibrational_spectrum": (vibrational_spectrum, compare_vibrational_spectrum),
 }
 """Kind of property → what draws one result into two axes, and what draws the curves of several into one."""

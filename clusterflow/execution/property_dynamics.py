@@ -11,14 +11,15 @@ import numpy as np
 from ase import Atoms
 
 from clusterflow.core.protocols import Potential
-from clusterflow.evaluate import pressure_volume
+from clusterflow.evaluate import pressure_volume, thermal_expansion, vibrational_spectrum
 from clusterflow.evaluate.calculator_potential import CalculatorPotential
 from clusterflow.evaluate.property_result import PropertyResult
-from clusterflow.execution.property_inputs import potential_of, relaxed_structure
+from clusterflow.execution.property_inputs import modes_of, potential_of, relaxed_structure
 from clusterflow.execution.workplace import Workplace
+from clusterflow.physics.spectrum import Spectrum, power_spectrum
 from clusterflow.physics.timeseries import Series, joined, load_series
 
-_SERIES, _LAST = "series.npz", "last.npz"
+_SERIES, _LAST, _SPECTRUM = "series.npz", "last.npz", "spectrum.npz"
 
 
 def dynamics(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -82,4 +83,71 @@ def reduce_pressure_volume(payload: Mapping[str, Any], place: Workplace) -> Prop
         tolerance_bulk=payload["tolerance"],
         tolerance_top=payload["tolerance_maximum"],
         failed=dict(payload["failed"]),
+    )
+
+
+def reduce_thermal_expansion(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
+    """Means at each temperature and their slope."""
+    return thermal_expansion.thermal_expansion(
+        [thermal_expansion.Run(t, _whole_run(keys, place)) for t, keys in payload["runs"]],
+        temperature=payload["temperature_K"],
+        pressure=payload["pressure_GPa"],
+        failed=dict(payload["failed"]),
+    )
+
+
+def vibrations(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+    """One run at constant energy; its spectrum is published, its velocities are not."""
+    from clusterflow.explore.microcanonical import free_run
+    from clusterflow.physics.vibrations import rigid_motions
+
+    atoms = relaxed_structure(payload["relaxed"], place)
+    names = ("temperature_K", "equilibration", "steps", "interval", "timestep_fs", "friction_time_fs", "keep_bonds",
+             "seed")  # fmt: skip
+    run = free_run(
+        atoms,
+        _reused(potential_of(payload["potential"], place)),
+        workdir=place.scratch,
+        **{name: payload[name] for name in names},
+    )
+    found = power_spectrum(
+        run.velocities,
+        np.asarray(atoms.get_masses(), dtype=np.float64),
+        tuple(atoms.get_chemical_symbols()),
+        spacing=payload["interval"] * payload["timestep_fs"],
+        timestep=payload["timestep_fs"],
+        resolution=payload["resolution"],
+        degrees_of_freedom=3 * len(atoms) - rigid_motions(atoms).shape[1],
+    )
+    np.savez_compressed(
+        place.out / _SPECTRUM,
+        wavenumber=found.wavenumber,
+        density=found.density,
+        elements=np.array(found.elements),
+        temperature=found.temperature,
+        drift=run.drift,
+    )
+    return {"structure": payload["structure"], "temperature_K": found.temperature, "drift": run.drift}
+
+
+def _spectrum(key: str, place: Workplace) -> vibrational_spectrum.Run:
+    with np.load(place.result("vibrations", key) / _SPECTRUM, allow_pickle=False) as data:
+        elements = tuple(str(e) for e in data["elements"])
+        spectrum = Spectrum(data["wavenumber"], data["density"], elements, float(data["temperature"]))
+        return vibrational_spectrum.Run(spectrum, float(data["drift"]))
+
+
+def reduce_vibrational_spectrum(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
+    """Mean of the runs, and the modes of the Hessian beside it."""
+    modes = None
+    if payload["cells"]:
+        (cell,) = payload["cells"]
+        modes = modes_of(relaxed_structure(payload["relaxed"], place), cell["repeat"], cell["rows"], place)
+    return vibrational_spectrum.vibrational_spectrum(
+        [_spectrum(key, place) for key in payload["runs"]],
+        temperature=payload["temperature_K"],
+        resolution=payload["resolution"],
+        highest=payload["highest"],
+        modes=modes,
+        failed=payload["failed"],
     )

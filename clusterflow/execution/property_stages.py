@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from clusterflow.core.data import FloatArray
 from clusterflow.core.frames import write_frames
 from clusterflow.evaluate import energy_volume, heat_capacity
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.relaxation import relax as relaxation
-from clusterflow.execution.property_dynamics import dynamics, reduce_pressure_volume
-from clusterflow.execution.property_inputs import potential_of, relaxed_structure
+from clusterflow.execution.property_dynamics import (
+    dynamics,
+    reduce_pressure_volume,
+    reduce_thermal_expansion,
+    reduce_vibrational_spectrum,
+    vibrations,
+)
+from clusterflow.execution.property_inputs import modes_of, potential_of, relaxed_structure
 from clusterflow.execution.workplace import Workplace
-from clusterflow.physics.vibrations import Modes, harmonic_modes
 
 
 def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -57,14 +60,6 @@ def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     return {"structure": payload["structure"], "atoms": [first, last], "largest": float(np.abs(rows).max())}
 
 
-def _modes(atoms: Atoms, repeat: Sequence[int], keys: Sequence[str], place: Workplace) -> Modes:
-    blocks: list[FloatArray] = []
-    for key in keys:
-        with np.load(place.result("hessian", key) / "rows.npz", allow_pickle=False) as data:
-            blocks.append(data["rows"])
-    return harmonic_modes(atoms, np.concatenate(blocks), tuple(repeat))
-
-
 def reduce_energy_volume(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
     """The curve and its fits."""
     points = []
@@ -84,13 +79,13 @@ def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> Proper
     """Modes and what follows from them."""
     atoms = relaxed_structure(payload["relaxed"], place)
     cells = [
-        heat_capacity.Cell(tuple(c["repeat"]), c["precision"], _modes(atoms, c["repeat"], c["rows"], place))
+        heat_capacity.Cell(tuple(c["repeat"]), c["precision"], modes_of(atoms, c["repeat"], c["rows"], place))
         for c in payload["cells"]
     ]
     references = []
     for known in payload["references"]:
         other = relaxed_structure(known["relaxed"], place)
-        modes = _modes(other, known["repeat"], known["rows"], place)
+        modes = modes_of(other, known["repeat"], known["rows"], place)
         references.append(heat_capacity.Reference(other, modes, known["temperature_K"], known["value"]))
     return heat_capacity.heat_capacity_result(
         atoms,
@@ -107,6 +102,8 @@ REDUCTIONS: Mapping[str, Callable[[Mapping[str, Any], Workplace], PropertyResult
     "energy_volume": reduce_energy_volume,
     "heat_capacity": reduce_heat_capacity,
     "pressure_volume": reduce_pressure_volume,
+    "thermal_expansion": reduce_thermal_expansion,
+    "vibrational_spectrum": reduce_vibrational_spectrum,
 }
 
 
@@ -125,6 +122,7 @@ PROPERTY_STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str,
     "relax": relax,
     "hessian": hessian,
     "dynamics": dynamics,
+    "vibrations": vibrations,
     "property": reduce,
 }
 """Kinds of task of a property run → what each does."""

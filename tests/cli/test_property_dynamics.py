@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from rich.console import Console
 
@@ -134,3 +135,48 @@ def test_a_dry_run_shows_the_tasks_and_writes_nothing(whole: Path, tmp_path: Pat
     assert "0 tasks to do at most" in screen.export_text()
     with pytest.raises(InputError, match="No property is called"):
         plan_properties(["nothing", str(whole.parent / "run.yaml")], only=[], folder=whole, console=screen)
+
+
+EXPANSION_AND_SPECTRUM = """\
+name: vibrating
+potential: {calculator: "ase.calculators.emt:EMT"}
+structures:
+  - {name: cu, structure: cu.extxyz}
+  - {name: dimer, structure: dimer.extxyz}
+properties:
+  - kind: thermal_expansion
+    temperatures: [{from: 100 K, to: 500 K, points: 3}]
+    duration: 1.6 ps
+    timestep: 4 fs
+    barostat_interval: 4
+    interval: 10
+    bonds: free
+    structures: [cu]
+  - kind: vibrational_spectrum
+    temperature: 100 K
+    duration: 2 ps
+    equilibration: 200 fs
+    timestep: 2 fs
+    sampling: 4 fs
+    resolution: 30 cm^-1
+    highest: 1000 cm^-1
+    replicas: 2
+    bonds: free
+"""
+
+
+def test_thermal_expansion_and_spectra_of_a_crystal_and_a_molecule(tmp_path: Path) -> None:
+    write_frames(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])])
+    file = prepared(tmp_path, EXPANSION_AND_SPECTRUM)
+    assert run(file, tmp_path / "out") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    found = {(r["property"], r["structure"]): r["result"] for r in results}
+    expansion = found[("thermal_expansion", "cu")]
+    assert expansion["quantities"]["V"]["value"] == pytest.approx(47.0, rel=0.04)
+    crystal, dimer = (found[("vibrational_spectrum", s)]["quantities"] for s in ("cu", "dimer"))
+    assert crystal["modes"]["value"] == pytest.approx(9.0, rel=0.03)
+    assert dimer["modes"]["value"] == pytest.approx(1.0, rel=0.03)  # one bond: translations and rotations are out
+    assert 0.3 < crystal["overlap with the Hessian"]["value"] < 1.0
+    for name in ("thermal_expansion-cu", "vibrational_spectrum-dimer", "vibrational_spectrum-comparison"):
+        assert (tmp_path / "out" / "figures" / f"{name}.png").is_file()
+    assert sum(e.kind == "sent" for e in read_events(tmp_path / "out" / "journal.jsonl")) == 3 + 4 + 2 * 2 + 1 + 3

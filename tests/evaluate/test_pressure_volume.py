@@ -1,4 +1,4 @@
-"""P(V) from logs whose answer is known: V₀, K and P_max come back with honest errors, and what is no point is left out."""
+"""P(V) from logs whose answer is known: V₀, K and P_max come back with honest errors; what is no point is left out."""
 
 from __future__ import annotations
 
