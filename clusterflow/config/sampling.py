@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from clusterflow.config.quantities import (
     UNITS,
@@ -26,7 +26,7 @@ from clusterflow.physics.timeseries import MIN_SAMPLES
 _GRID_KEYS = {"from", "to", "points"}
 
 
-def _grid(dimension: str) -> BeforeValidator:
+def _grid(dimension: str) -> tuple[Any, ...]:
     """A list of values, in which ``{from, to, points}`` stands for so many equally spaced ones; doubles are dropped."""
 
     def inside(value: Any) -> float:
@@ -47,12 +47,20 @@ def _grid(dimension: str) -> BeforeValidator:
         unique = sorted({round(v, 9) + 0.0 for v in found})
         return [f"{v!r}{unit}" for v in unique] if unit else unique
 
-    return BeforeValidator(expanded)
+    plain = {"type": "string", "description": f"{dimension} with its unit"} if dimension else {"type": "number"}
+    grid = {
+        "type": "object",
+        "properties": {"from": plain, "to": plain, "points": {"type": "integer", "minimum": 2}},
+        "required": sorted(_GRID_KEYS),
+        "additionalProperties": False,
+    }
+    schema = {"type": "array", "items": {"anyOf": [plain, grid]}}
+    return BeforeValidator(expanded), WithJsonSchema(schema, mode="validation")
 
 
-Pressures = Annotated[tuple[Pressure, ...], _grid("pressure")]
-Temperatures = Annotated[tuple[Temperature, ...], _grid("temperature")]
-Volumes = Annotated[tuple[float, ...], _grid("")]
+Pressures = Annotated[tuple[Pressure, ...], *_grid("pressure")]
+Temperatures = Annotated[tuple[Temperature, ...], *_grid("temperature")]
+Volumes = Annotated[tuple[float, ...], *_grid("")]
 
 
 class Sampling(Relaxation):

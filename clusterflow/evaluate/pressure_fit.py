@@ -61,9 +61,9 @@ def fit_pressure(
     floor = _LEAST_ERROR * float(np.ptp(p))
     slopes = np.full(len(v), _slope(v, p))
     grid = np.linspace(v[0], v[-1], _GRID)
-    for _ in range(3):  # the errors of V need the slope, which follows from the fit
+    for last in (False, False, True):  # the errors of V need the slope, which follows from the fit
         error = np.maximum(np.hypot(p_error, slopes * v_error), floor)
-        found = _Process(v, p, error)
+        found = _Process(v, p, error, restarts=2 if last else 0)
         curve = found.mean(grid)
         slopes = np.interp(v, grid, np.gradient(curve, grid))
     covariance = found.covariance(grid)
@@ -125,7 +125,7 @@ def _x(volumes: FloatArray, v: FloatArray) -> FloatArray:
 class _Process:
     """The line and the process through points (n,), and the curve that they give."""
 
-    def __init__(self, v: FloatArray, p: FloatArray, error: FloatArray, kernel: Any = None) -> None:
+    def __init__(self, v: FloatArray, p: FloatArray, error: FloatArray, kernel: Any = None, restarts: int = 0) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
 
@@ -137,7 +137,7 @@ class _Process:
             kernel or _kernel(v),
             alpha=(error / self._scale) ** 2,
             optimizer=None if kernel else "fmin_l_bfgs_b",
-            n_restarts_optimizer=0 if kernel else 2,
+            n_restarts_optimizer=restarts,
             random_state=0,
         )
         with warnings.catch_warnings():

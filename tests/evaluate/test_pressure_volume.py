@@ -27,10 +27,10 @@ def volume(p: float) -> float:
 
 
 def logged(rng: np.random.Generator, *, volumes: float, pressures: float, n: int = 400, stop: str = "") -> Series:
-    zero = np.zeros((n, 3, 3))
+    cell, zero = np.tile(20.9 * np.eye(3), (n, 1, 1)), np.zeros((n, 3, 3))
     v = volumes + rng.normal(0.0, 40.0, n)
     p = pressures + rng.normal(0.0, 0.3, n)
-    return Series(np.arange(n) * 50.0, np.zeros(n), np.zeros(n), v, p, zero, zero, stop)
+    return Series(np.arange(n) * 50.0, np.zeros(n), np.zeros(n), v, p, cell, zero, stop)
 
 
 def runs(seed: int, *, stop_above: float = 0.9) -> list[Run]:

@@ -105,13 +105,13 @@ def run(
 
 @pytest.fixture(scope="module")
 def isobaric(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Series]:
-    return {p: run(tmp_path_factory, 40.0, 3_000, pressure=p) for p in (0.0, 0.06)}
+    return {p: run(tmp_path_factory, 40.0, 2_500, pressure=p) for p in (0.0, 0.06)}
 
 
 @pytest.fixture(scope="module")
 def isochoric(tmp_path_factory: pytest.TempPathFactory, isobaric: dict[float, Series]) -> dict[float, Series]:
     edge = float(isobaric[0.06].volume.mean() ** (1.0 / 3.0))
-    return {t: run(tmp_path_factory, t, 2_500, edge=edge) for t in (40.0, 46.0)}
+    return {t: run(tmp_path_factory, t, 2_000, edge=edge) for t in (40.0, 46.0)}
 
 
 def validated(
@@ -160,7 +160,7 @@ def test_volume_at_constant_pressure(isobaric: dict[float, Series]) -> None:
     data = [validated(s, "NPT", 40.0, pressure=p) for p, s in isobaric.items()]
     assert quantiles_off(*data, (isobaric[0.0].volume, isobaric[0.06].volume)) < 3.0
     # The same of moves alone, of which there can be many more.
-    many = {p: moved(p, 20 * GPA, 9_000, seed=6) for p in (0.0, 0.8)}
+    many = {p: moved(p, 20 * GPA, 7_000, seed=6) for p in (0.0, 0.8)}
     volumes = (many[0.0][1], many[0.8][1])
 
     def off(factor: float) -> float:
