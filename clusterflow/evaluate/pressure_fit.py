@@ -76,7 +76,7 @@ def fit_pressure(
     tops = [c[_top(grid, c, v0)] for c in draws]
     others = [found.with_length(factor).mean(grid) for factor in (0.5, 2.0)]
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    fallen = curve[k] - curve[: k + 1].min() if k else 0.0
+    low = int(np.argmin(curve[: k + 1]))  # beyond the maximum
     return PressureFit(
         volume=grid,
         pressure=curve,
@@ -88,7 +88,7 @@ def fit_pressure(
         highest=highest,
         highest_error=_with_others(float(np.std(tops)), highest, [c[_top(grid, c, v0)] for c in others]),
         v_highest=float(grid[k]),
-        reached=bool(fallen > 2.0 * np.hypot(deviation[0], deviation[k])),
+        reached=bool(curve[k] - curve[low] > 2.0 * np.hypot(deviation[low], deviation[k])),
         misfit=float(np.sqrt(np.mean(((p - found.mean(v)) / error) ** 2))),
     )
 

@@ -193,9 +193,10 @@ def _quantities(
         k = BOLTZMANN_EV * temperature * nearest.volume / nearest.variance * EV_PER_A3_IN_GPA
         meaning = f"kT⟨V⟩/var V of the runs at {nearest.condition}"
         found["K, fluctuations"] = Quantity(k, "GPa", None, meaning)
-    found["spread of K"] = Quantity(convergence.spread("bulks"), "GPa", None, "as more of every run is discarded")
-    if fit.reached:
-        found["spread of P_max"] = Quantity(convergence.spread("tops"), "GPa", None, "likewise")
+    judged: tuple[tuple[str, Literal["bulks", "tops"]], ...] = (("K", "bulks"), ("P_max", "tops"))
+    for name, values in judged:
+        if name in found and np.isfinite(spread := convergence.spread(values)):
+            found[f"spread of {name}"] = Quantity(spread, "GPa", None, "as more of every run is discarded")
     found["misfit"] = Quantity(fit.misfit, "", None, "rms distance of the points from the curve, in their errors")
     return found
 

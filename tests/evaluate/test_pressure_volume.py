@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,7 @@ def test_what_is_no_equilibrium_is_left_out_and_named() -> None:
     assert "Left out: 0.4 GPa (the volume still drifts" in notes
     assert "Left out: 1.1 GPa (the start has overlapping atoms)" in notes
     assert result_from_json(found.to_json()) == found
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_more_runs_are_wanted_where_it_is_not_converged() -> None:
@@ -86,6 +89,10 @@ def test_more_runs_are_wanted_where_it_is_not_converged() -> None:
     loose = pressure_volume(given, temperature=300.0, tolerance_bulk=50.0, tolerance_top=5.0)
     assert loose.wanted == ()
     assert not any("Not converged" in n for n in loose.notes)
+    # a share with which nothing can be fitted is not converged, and no number
+    short = pressure_volume(given, temperature=300.0, discards=(0.2, 0.97))
+    assert any("K comes and goes" in n for n in short.notes)
+    json.dumps(short.to_json(), allow_nan=False)
     # runs at the same condition are combined
     twice = pressure_volume([*given, *runs(3)], temperature=300.0)
     assert set(twice.curves["points"].columns["runs"]) == {2.0}
