@@ -22,6 +22,9 @@ from clusterflow.evaluate.heat_capacity import curve_temperatures, row_blocks
 
 WORK, REDUCTION = "md", "local"
 """Lanes: what evaluates the potential many times goes where dynamics goes; reductions are light."""
+REDUCTION_VERSION = 2
+"""Part of the key of every reduction: a change of what one makes of the same pieces must change it. 2: uncertainties of
+equations of state and of heat capacities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Graph:
         """What every reduction is told."""
         return {
             "property": name,
+            "version": REDUCTION_VERSION,
             "structure": structure.name,
             "identity": structure.identity,
             "potential": self.inputs.identity,
