@@ -14,8 +14,8 @@ from typing import Any
 
 from clusterflow.campaign.failures import FailureRate
 from clusterflow.campaign.planner import Planner, Planning
-from clusterflow.campaign.property_plan import PropertyInputs
-from clusterflow.campaign.tasks import ORDER, Inputs, Plan
+from clusterflow.campaign.property_graph import PropertyInputs
+from clusterflow.campaign.tasks import ORDER, SPARE, Inputs, Plan
 from clusterflow.config.campaign import Campaign
 from clusterflow.config.properties import PropertyRun
 from clusterflow.core.data import Task, TaskResult
@@ -233,7 +233,7 @@ class Loop:
         # One label that kills its workers (too big for the memory, say) is a failed label; several in a row with
         # nothing done in between are a broken machine.
         self._lost_in_a_row += given_up
-        spare = task.kind in ("label", "explore", "relax", "hessian", "metadynamics") and self._lost_in_a_row < MAX_LOST
+        spare = task.kind in SPARE and self._lost_in_a_row < MAX_LOST
         self._failed(task, error, final=given_up and spare)
         if given_up and not spare:
             # "It is tried again" is not true any more; what else an error advises is.

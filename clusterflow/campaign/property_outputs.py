@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clusterflow import __version__
-from clusterflow.campaign.property_plan import PropertyInputs, Verdict, verdicts
+from clusterflow.campaign.property_graph import PropertyInputs
+from clusterflow.campaign.property_plan import Verdict, verdicts
 from clusterflow.campaign.property_session import gather_property_inputs
 from clusterflow.campaign.session import read_config
 from clusterflow.config.load import stored

@@ -11,11 +11,12 @@ from typing import Any
 from ase import Atoms
 
 from clusterflow.campaign.inputs import kept_structure
-from clusterflow.campaign.property_plan import PropertyInputs
+from clusterflow.campaign.property_graph import PropertyInputs
 from clusterflow.campaign.session import Held, owned_folder, read_config
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.potential import Calculator, Model
-from clusterflow.config.properties import EnergyVolume, Property, PropertyRun, TorsionFreeEnergy
+from clusterflow.config.properties import HeatCapacity, Property, PropertyRun, TorsionFreeEnergy
+from clusterflow.config.sampling import VibrationalSpectrum
 from clusterflow.config.section import to_json
 from clusterflow.errors import ConfigError, InputError, StructureError
 from clusterflow.evaluate.relaxation import require_crystal
@@ -149,10 +150,10 @@ def _require_possible(settings: Property, atoms: Atoms, name: str) -> None:
         _require_torsions(settings, atoms, name)
         return
     try:
-        if isinstance(settings, EnergyVolume):
+        if not isinstance(settings, (HeatCapacity, VibrationalSpectrum)):
             require_crystal(atoms)
             return
-        for repeat in settings.repeats:
+        for repeat in settings.repeats if isinstance(settings, HeatCapacity) else ():
             require_repeatable(atoms, repeat)
         if settings.relax in ("cell", "shape"):
             require_crystal(atoms)

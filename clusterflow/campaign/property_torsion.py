@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from clusterflow.campaign.tasks import task_key
+from clusterflow.campaign.property_graph import Graph, Job, Step
+from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.properties import TorsionFreeEnergy
-from clusterflow.core.data import Task
 from clusterflow.core.seeds import derive_seed
 
-LANE = "md"
 
-
-def torsion_pieces(
-    settings: TorsionFreeEnergy,
-    structure: str,
-    potential: Mapping[str, Any],
-    relaxed: str,
-    seed: int,
-    time_limit: float,
-) -> tuple[list[tuple[Task, tuple[str, ...]]], list[list[str]]]:
-    """Tasks with the keys that each needs, and the keys of each replica in order; ``relaxed``: key of the start.
+def torsion_free_energy(graph: Graph, settings: TorsionFreeEnergy, structure: SystemInput) -> Job:
+    """A relaxation, and replicas that begin there.
 
     The number of steps is not in a task, so a longer run goes on where a shorter one ended.
     """
+    relaxed = graph.relaxation(settings, structure, settings.relax)
     dynamics = {
         "torsions": [list(t) for t in settings.torsions],
         "temperature_K": settings.temperature,
@@ -37,22 +26,31 @@ def torsion_pieces(
         "grid": settings.grid,
         "walls": settings.walls_json(),
     }
-    pieces: list[tuple[Task, tuple[str, ...]]] = []
+    steps = [Step(relaxed, about="the relaxation")]
     replicas: list[list[str]] = []
     for replica in range(settings.replicas):
         keys: list[str] = []
         for number in range(settings.steps // settings.segment):
             payload = {
-                "potential": potential,
-                "structure": structure,
-                "relaxed": relaxed,
+                "potential": {**graph.inputs.told, **graph.precision("float32")},
+                "structure": structure.name,
+                "relaxed": relaxed.key,
                 "dynamics": dynamics,
                 "steps": settings.segment,
-                "seed": derive_seed(seed, "metadynamics", structure, replica, number),
+                "seed": derive_seed(graph.config.seed, "metadynamics", structure.name, replica, number),
                 "before": keys[-1] if keys else None,
             }
-            task = Task("metadynamics", task_key("metadynamics", payload), LANE, payload, time_limit)
-            pieces.append((task, (keys[-1],) if keys else (relaxed,)))
+            task = graph.task("metadynamics", payload)
+            steps.append(Step(task, (keys[-1],) if keys else (relaxed.key,), "metadynamics"))
             keys.append(task.key)
         replicas.append(keys)
-    return pieces, replicas
+    reduction = {
+        **graph.about("torsion_free_energy", structure),
+        "replicas": replicas,
+        "temperature_K": settings.temperature,
+        "bias_factor": settings.bias_factor,
+        "bins": settings.bins,
+        "discard": settings.discard,
+        "fmax": settings.fmax,
+    }
+    return Job(settings, structure, tuple(steps), lambda _: reduction, False, graph.config.time_limit)

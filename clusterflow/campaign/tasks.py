@@ -23,9 +23,11 @@ from clusterflow.state.snapshot import Outcome
 
 ORDER = (
     "start", "train", "novelty", "evaluate", "calibrate", "acquire", "control", "explore", "label", "export",
-    "relax", "hessian", "metadynamics", "property",
+    "relax", "dynamics", "vibrations", "hessian", "metadynamics", "property",
 )  # fmt: skip
 """In which order tasks that are wanted at once are sent: first those for which the others wait."""
+SPARE = ("label", "explore", "relax", "hessian", "dynamics", "vibrations", "metadynamics")
+"""Kinds of task of which one may fail for good without ending the whole: pieces of science, many alike."""
 PLAN_VERSION = 1
 """Part of every task key: a change of what a task computes must change it."""
 GRACE = 120.0

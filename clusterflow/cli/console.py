@@ -35,6 +35,8 @@ _NAMES = {
     "relax": "relaxations",
     "hessian": "Hessians",
     "metadynamics": "metadynamics",
+    "dynamics": "equilibrium runs",
+    "vibrations": "runs at constant energy",
     "property": "properties",
 }
 _REFRESH = 0.5  # s

@@ -65,10 +65,16 @@ def properties(
         EngineName, typer.Option(help="parsl spreads tasks over workers; serial runs them here, one by one.")
     ] = EngineName.parsl,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check file, structures and potential, show the tasks; compute nothing.")
+    ] = False,
 ) -> None:
-    """Computes properties with a potential (energy–volume, heat capacity, torsional barriers), or resumes."""
-    from clusterflow.cli.property import run_properties
+    """Computes properties with a potential (curves against volume, heat capacity …), or resumes where it was."""
+    from clusterflow.cli.property import plan_properties, run_properties
 
+    if dry_run:
+        plan_properties(words, only=only or [], folder=folder, console=console)
+        return
     code = run_properties(
         words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
     )

@@ -9,9 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from clusterflow.campaign.loop import Interrupted, Paused
+from clusterflow.campaign.property_forecast import foreseen
+from clusterflow.campaign.property_graph import REDUCTION, WORK
 from clusterflow.campaign.property_outputs import output_files, write_property_outputs
 from clusterflow.campaign.property_plan import PropertyPlanner
-from clusterflow.campaign.property_session import PropertySession, open_property_session
+from clusterflow.campaign.property_session import (
+    PropertySession,
+    gather_property_inputs,
+    open_property_session,
+    require_chosen,
+)
 from clusterflow.campaign.session import forget_failures
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView
@@ -23,6 +30,9 @@ from clusterflow.errors import InputError
 from clusterflow.evaluate.property_page import Entry, comparison_table
 from clusterflow.execution.machines import load_machine
 from clusterflow.execution.provenance import environment
+from clusterflow.state.journal import read_events
+from clusterflow.state.layout import CampaignFolder
+from clusterflow.state.snapshot import Snapshot, fold
 
 
 def names_and_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path]:
@@ -89,6 +99,41 @@ def run_properties(
             console.print(f"{halted}; `{again}` resumes", markup=False, soft_wrap=True, highlight=False)
             return STOPPED
         return _finish(plan, entries, session, console)
+
+
+def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path | None, console: Console) -> None:
+    """Checks a property file with all that it names, and prints the tasks; computes and writes nothing."""
+    names, path = names_and_file(words)
+    names = (*names, *only)
+    config = load_properties(path)
+    if folder is not None:
+        config = config.model_copy(update={"folder": folder})
+    machine = load_machine(config.machine)
+    require_chosen(config, names)
+    place = CampaignFolder(config.run_folder.absolute())
+    inputs = gather_property_inputs(config)
+    there = place.journal.is_file()
+    rows = foreseen(config, inputs, fold(read_events(place.journal)) if there else Snapshot(), names)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{path} is valid. Property run '{config.name}', run folder {place.root}")
+    say(f"potential: {inputs.identity}")
+    table = Table(box=None, pad_edge=False, title="tasks, of which are done already", title_justify="left")
+    for column in ("property", "structure", "atoms", "work", "tasks", "done"):
+        table.add_column(column, justify="right" if column in ("atoms", "tasks", "done") else "left")
+    for row in rows:
+        table.add_row(row.property, row.structure, str(row.n_atoms), row.work, str(row.tasks), str(row.done))
+    console.print(table)
+    for row in rows:
+        if row.rounds:
+            say(f"{row.property} of {row.structure}: more runs in up to {row.rounds} rounds if it is not converged")
+    lane = machine.resolved(WORK)
+    say(
+        f"{sum(r.tasks - r.done for r in rows)} tasks to do at most (what two properties share is done once), on "
+        f"{lane.workers} workers of the lane '{WORK}' and, for results, '{REDUCTION}'; nothing was computed"
+    )
 
 
 def _greet(config: PropertyRun, session: PropertySession, console: Console) -> None:

@@ -33,7 +33,7 @@ def load_campaign(path: str | Path) -> Campaign:
         raise ConfigError(
             f"'{path}' is a property file, not a campaign's: it has the key `properties`.",
             where=str(path),
-            todo=f"`clusterflow property {path}` runs it.",
+            todo=f"`clusterflow property {path}` runs it, with --dry-run only checks it.",
         )
     return load_model(path, Campaign, context={"folder": path.absolute().parent})
 
@@ -41,7 +41,8 @@ def load_campaign(path: str | Path) -> Campaign:
 def load_properties(path: str | Path) -> PropertyRun:
     """Reads and validates a property file, as `load_campaign` does a campaign file."""
     path = Path(path)
-    if not describes_properties(path) and "systems" in _read_yaml(path):
+    data = _read_yaml(path, todo="docs/concepts/properties.md and configs/properties.yaml show one.")
+    if "properties" not in data and "systems" in data:
         raise ConfigError(
             f"'{path}' is a campaign file, not a property file: it has `systems` and no `properties`.",
             where=str(path),
@@ -102,16 +103,14 @@ def load_kind(path: Path, models: Mapping[str, type[M]], *, default: str) -> M:
     return load_model(path, models[kind])
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path, *, todo: str = "Write one with `clusterflow new STRUCTURE`.") -> Any:
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=1)
         raise ConfigError(
             f"There is no configuration file '{path}'.",
             where=str(path.absolute()),
-            todo=(
-                f"Did you mean '{path.parent / close[0]}'?" if close else "Write one with `clusterflow new STRUCTURE`."
-            ),
+            todo=f"Did you mean '{path.parent / close[0]}'?" if close else todo,
         )
     yaml = YAML(typ="rt")
     try:
@@ -185,19 +184,21 @@ def _sections(model: type[BaseModel], trail: Sequence[str | int], data: Any) -> 
     for part in trail:
         here = here[part]
         if isinstance(part, int):
+            candidates = _of_kind(candidates, here)
             continue
         found: list[type[BaseModel]] = []
         for c in candidates:
             if part in c.model_fields:
                 found += _models_in(c.model_fields[part].annotation)
-        kind = here.get("kind") if isinstance(here, dict) else None
-        tagged = [
-            m
-            for m in found
-            if kind is not None and m.model_fields.get("kind") and m.model_fields["kind"].default == kind
-        ]
-        candidates = tagged or found
+        candidates = _of_kind(found, here)
     return candidates
+
+
+def _of_kind(models: list[type[BaseModel]], data: Any) -> list[type[BaseModel]]:
+    """Those that the ``kind`` of the data names, or all."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    tagged = [m for m in models if kind is not None and "kind" in m.model_fields]
+    return [m for m in tagged if m.model_fields["kind"].default == kind] or models
 
 
 def _below(sections: Sequence[type[BaseModel]], key: str) -> str:
@@ -241,8 +242,18 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
     return ConfigError(
         f"'{path}' has {len(found)} {'mistake' if len(found) == 1 else 'mistakes'}:\n" + "\n".join(blocks),
         where=f"{path}, line {found[0][0]}",
-        todo="Correct it; `clusterflow check FILE` validates without running, `clusterflow schema` prints all keys.",
+        todo=_ADVICE.get(model, "Correct it."),
     )
+
+
+_ADVICE: Mapping[type[BaseModel], str] = {
+    Campaign: "Correct it; `clusterflow check FILE` validates without running, `clusterflow schema` prints all keys.",
+    PropertyRun: (
+        "Correct it; `clusterflow property FILE --dry-run` validates without running, "
+        "`clusterflow schema --properties` prints all keys."
+    ),
+}
+"""Model of a whole file → what to do about its mistakes."""
 
 
 def _message(e: Mapping[str, Any], trail: Sequence[str | int], value: Any, data: Any, model: type[BaseModel]) -> str:

@@ -13,24 +13,22 @@ from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.potential import Calculator, Precision, PropertyPotential, potential_section
 from clusterflow.config.quantities import (
     Duration,
-    Force,
     Length,
-    LengthOrZero,
     SpecificHeat,
     Temperature,
     Wavenumber,
 )
+from clusterflow.config.relaxation import NAME, Relaxation
+from clusterflow.config.sampling import PressureVolume, ThermalExpansion, VibrationalSpectrum
 from clusterflow.config.section import Section
 from clusterflow.config.systems import Build, FilePath, System, TemperatureRange
 from clusterflow.config.torsion import Metadynamics, Start, TorsionAtoms
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,40}$"
 
 
 class Structure(Section):
     """One structure, and what is done to it first: as `systems:` of a campaign."""
 
-    name: str = Field(pattern=_NAME)
+    name: str = Field(pattern=NAME)
     """Letters, digits, _ and -."""
     structure: FilePath
     """Structure file in any format ASE reads; relative to this YAML file. Its first frame is used."""
@@ -46,27 +44,11 @@ class Structure(Section):
         return self.system().atoms()
 
 
-class Relaxation(Section):
-    """How structures are brought to rest, and which."""
-
-    structures: tuple[str, ...] = ()
-    """Names of structures of this file; default: all of them."""
-    fmax: Force = 1e-3
-    """No force is larger in the end, eV/Å (Dobbelaere 2025, SI 9.2)."""
-    max_steps: int = Field(1000, ge=1)
-    """A relaxation that needs more has failed."""
-    optimiser: Literal["lbfgs", "fire", "bfgs"] = "lbfgs"
-    """ASE's; `bfgs` diagonalises a matrix of all coordinates, so not for thousands of atoms."""
-    rattle: LengthOrZero = 0.0
-    """Standard deviation of random displacements before the relaxation, so that a symmetric structure can leave a
-    saddle point; they follow from `seed:`."""
-
-
 class EnergyVolume(Relaxation):
     """E(V) at 0 K and the bulk modulus, for crystals (docs/concepts/properties.md)."""
 
     kind: Literal["energy_volume"] = "energy_volume"
-    name: str = Field("energy_volume", pattern=_NAME)
+    name: str = Field("energy_volume", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     range: tuple[float, float] = (0.94, 1.06)
     """Smallest and largest volume, relative to that of the structure."""
@@ -99,7 +81,7 @@ class HeatCapacity(Relaxation):
     """Harmonic C_V, zero-point energy, entropy and free energy from the Hessian (docs/concepts/properties.md)."""
 
     kind: Literal["heat_capacity"] = "heat_capacity"
-    name: str = Field("heat_capacity", pattern=_NAME)
+    name: str = Field("heat_capacity", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     relax: Literal["cell", "shape", "positions", "nothing"] | None = None
     """What relaxes with the positions first; default `cell` for crystals, `positions` for the rest."""
@@ -147,7 +129,7 @@ class TorsionFreeEnergy(Relaxation, Metadynamics):
     """Free energy along torsions by well-tempered metadynamics at constant volume (docs/concepts/torsions.md)."""
 
     kind: Literal["torsion_free_energy"] = "torsion_free_energy"
-    name: str = Field("torsion_free_energy", pattern=_NAME)
+    name: str = Field("torsion_free_energy", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     torsions: tuple[TorsionAtoms, ...] = Field(min_length=1, max_length=2)
     """One or two, biased together; four atoms each, in a row, counted from 0."""
@@ -155,7 +137,10 @@ class TorsionFreeEnergy(Relaxation, Metadynamics):
     """What relaxes first."""
 
 
-Property = Annotated[EnergyVolume | HeatCapacity | TorsionFreeEnergy, Field(discriminator="kind")]
+Property = Annotated[
+    EnergyVolume | HeatCapacity | PressureVolume | ThermalExpansion | VibrationalSpectrum | TorsionFreeEnergy,
+    Field(discriminator="kind"),
+]
 
 
 class PropertyRun(Section):

@@ -102,15 +102,13 @@ def energy_volume(
 
 
 def _quantities(fits: Agreement, n_atoms: int, from_stress: float | None) -> dict[str, Quantity]:
-    statistical = max(f.bulk_error for f in fits.fits)
-    bulk_error = max(fits.half_range("bulk"), statistical) * GPA
-    mean, half = fits.mean, fits.half_range
+    mean, error = fits.mean, fits.uncertainty
     found = {
-        "K": Quantity(mean("bulk") * GPA, "GPa", bulk_error, "bulk modulus at the minimum"),
-        "V0": Quantity(mean("volume"), "Å³", half("volume"), "volume of the minimum"),
-        "K'": Quantity(mean("derivative"), "", half("derivative"), "pressure derivative of the bulk modulus"),
-        "E0": Quantity(mean("energy"), "eV", half("energy"), "energy of the minimum"),
-        "E0 per atom": Quantity(mean("energy") / n_atoms, "eV", half("energy") / n_atoms),
+        "K": Quantity(mean("bulk") * GPA, "GPa", error("bulk") * GPA, "bulk modulus at the minimum"),
+        "V0": Quantity(mean("volume"), "Å³", error("volume"), "volume of the minimum"),
+        "K'": Quantity(mean("derivative"), "", error("derivative"), "pressure derivative of the bulk modulus"),
+        "E0": Quantity(mean("energy"), "eV", error("energy"), "energy of the minimum"),
+        "E0 per atom": Quantity(mean("energy") / n_atoms, "eV", error("energy") / n_atoms),
     }
     for fit in fits.fits:
         found[f"K, {fit.form}"] = Quantity(fit.bulk * GPA, "GPa", fit.bulk_error * GPA)

@@ -129,8 +129,10 @@ def heat_capacity_result(
     capacity = _per_cell(best, at, lowest, scaling)
     excluded = int(best.modes.wavenumbers.size - used.size)
     imaginary = int((best.modes.wavenumbers < 0.0).sum())
-    # What is left out would add k_B each at most; what a larger cell would add is unknown, the last step says how much.
-    missing = excluded / n
+    # What is left out would add k_B each at most, and so would the translations, which are vibrations of the infinite
+    # crystal; what else a larger cell would add is unknown, the last step says how much.
+    periodic = bool(atoms.pbc.any())
+    missing = (excluded + (best.modes.rigid if periodic else 0)) / n
     step = abs(capacity - _per_cell(ours[-2], at, lowest, scaling)) if len(ours) > 1 else 0.0
     error = max(missing, step)
     per_gram = GAS_CONSTANT / mass
@@ -180,7 +182,7 @@ def heat_capacity_result(
                 excluded=excluded,
                 step=step / capacity if capacity else 0.0,
                 factor=scaling,
-                periodic=bool(atoms.pbc.any()),
+                periodic=periodic,
             )
         ),
     )
@@ -252,8 +254,12 @@ def _notes(
         notes.append(f"{excluded - imaginary} real modes below the limit are excluded too; each holds up to k_B.")
     if factor != 1.0:
         notes.append(f"All frequencies are multiplied by {factor:.4g}.")
-    if len(ours) == 1 and best.repeat == (1, 1, 1) and periodic:
-        notes.append("One cell only: how far the cell size matters is not known; give `repeats:` to see.")
+    if len(ours) == 1 and periodic:
+        what = "One cell" if best.repeat == (1, 1, 1) else f"One supercell, {'×'.join(map(str, best.repeat))},"
+        notes.append(
+            f"{what} only: finite size was not tested. ± of C_V holds {best.modes.rigid} k_B/{best.modes.cells} per "
+            "cell for the rigid translations and what was excluded, no more; give two or more `repeats:` to see."
+        )
     elif step > 0.01:
         notes.append(f"Not converged with the cell: the last enlargement changed C_V by {100 * step:.2g} %.")
     for c in other:

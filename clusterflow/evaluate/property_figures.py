@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from clusterflow.evaluate.dynamics_figures import (
+    column,
+    compare_pressure_volume,
+    compare_thermal_expansion,
+    compare_vibrational_spectrum,
+    pressure_volume,
+    thermal_expansion,
+    vibrational_spectrum,
+)
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.torsion_figures import compare_torsion_free_energy, torsion_free_energy
 
@@ -15,6 +24,9 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "energy_volume": ("K", "V0", "K'", "E0 per atom"),
     "heat_capacity": ("c_V", "C_V per cell", "zero-point energy", "imaginary modes"),
     "torsion_free_energy": ("barrier", "barrier of a turn", "crossings", "sampling time"),
+    "pressure_volume": ("K", "V0", "P_max"),
+    "thermal_expansion": ("α_V", "V", "a", "b", "c"),
+    "vibrational_spectrum": ("mean wavenumber", "strongest peak", "overlap with the Hessian", "temperature"),
 }
 """Kind of property → the quantities of the comparison table; the first is drawn."""
 Images = Mapping[str, bytes]
@@ -24,13 +36,8 @@ _FORMS = ("polynomial", "birch_murnaghan", "vinet")
 
 def figure(result: PropertyResult, title: str) -> Images:
     """The figure of one result."""
-    draw = {
-        "energy_volume": _energy_volume,
-        "heat_capacity": _heat_capacity,
-        "torsion_free_energy": torsion_free_energy,
-    }[result.kind]
     canvas, axes = _canvas(2)
-    draw(axes, result)
+    _DRAW[result.kind][0](axes, result)
     canvas.suptitle(title, fontsize=10)
     return _images(canvas)
 
@@ -39,12 +46,7 @@ def comparison(results: Mapping[str, PropertyResult], title: str) -> Images:
     """One kind of property of several structures (name → result): curves over each other, and the first headline."""
     kind = next(iter(results.values())).kind
     canvas, axes = _canvas(2)
-    draw = {
-        "energy_volume": _compare_energy_volume,
-        "heat_capacity": _compare_heat_capacity,
-        "torsion_free_energy": compare_torsion_free_energy,
-    }[kind]
-    draw(axes[0], results)
+    _DRAW[kind][1](axes[0], results)
     _bars(axes[1], results, HEADLINES[kind][0])
     axes[0].legend(fontsize=7, frameon=False)
     canvas.suptitle(title, fontsize=10)
@@ -76,13 +78,9 @@ def _images(canvas: Any) -> Images:
     return images
 
 
-def _column(result: PropertyResult, curve: str, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([np.nan if v is None else v for v in result.curves[curve].columns[name]], dtype=np.float64)
-
-
 def _energy_volume(axes: Any, result: PropertyResult) -> None:
-    v, e = _column(result, "points", "volume [Å³]"), _column(result, "points", "energy [eV]")
-    grid = _column(result, "fits", "volume [Å³]")
+    v, e = column(result, "points", "volume [Å³]"), column(result, "points", "energy [eV]")
+    grid = column(result, "fits", "volume [Å³]")
     q = result.quantities
     lowest, v0 = q["E0"].value, q["V0"].value
     for a in axes:
@@ -91,10 +89,10 @@ def _energy_volume(axes: Any, result: PropertyResult) -> None:
         a.set_xlabel("volume [Å³]", fontsize=9)
     for form, style in zip(_FORMS, ("-", "--", ":"), strict=True):
         label = f"{form.replace('_', '–')}: {q[f'K, {form}'].value:.4g} GPa"
-        axes[0].plot(grid, 1000.0 * (_column(result, "fits", f"energy, {form} [eV]") - lowest), style, label=label)
-        axes[1].plot(grid, _column(result, "fits", f"pressure, {form} [GPa]"), style)
+        axes[0].plot(grid, 1000.0 * (column(result, "fits", f"energy, {form} [eV]") - lowest), style, label=label)
+        axes[1].plot(grid, column(result, "fits", f"pressure, {form} [GPa]"), style)
     axes[0].plot(v, 1000.0 * (e - lowest), "ko", markersize=3.5)
-    axes[1].plot(v, _column(result, "points", "pressure from stress [GPa]"), "ko", markersize=3.5, label="from stress")
+    axes[1].plot(v, column(result, "points", "pressure from stress [GPa]"), "ko", markersize=3.5, label="from stress")
     axes[0].set_ylabel("energy above the minimum [meV]", fontsize=9)
     axes[1].set_ylabel("pressure [GPa]", fontsize=9)
     for a in axes:
@@ -102,11 +100,11 @@ def _energy_volume(axes: Any, result: PropertyResult) -> None:
 
 
 def _heat_capacity(axes: Any, result: PropertyResult) -> None:
-    t = _column(result, "temperature", "temperature [K]")
-    axes[0].plot(t, _column(result, "temperature", "c_V [J/(g K)]"))
+    t = column(result, "temperature", "temperature [K]")
+    axes[0].plot(t, column(result, "temperature", "c_V [J/(g K)]"))
     axes[0].set_xlabel("temperature [K]", fontsize=9)
     axes[0].set_ylabel("$c_V$ [J/(g K)]", fontsize=9)
-    nu = _column(result, "modes", "wavenumber [cm⁻¹]")
+    nu = column(result, "modes", "wavenumber [cm⁻¹]")
     lowest = min(0.0, float(nu.min()))
     axes[1].hist(nu, bins=np.linspace(lowest, float(nu.max()) * 1.02 + 1.0, 60))
     axes[1].axvline(0.0, color="0.6", linewidth=0.8)
@@ -119,10 +117,10 @@ def _compare_energy_volume(axis: Any, results: Mapping[str, PropertyResult]) -> 
         q = result.quantities
         v0, e0 = q["V0"].value, q["E0"].value
         atoms = e0 / q["E0 per atom"].value if q["E0 per atom"].value else 1.0
-        grid = _column(result, "fits", "volume [Å³]")
-        energy = _column(result, "fits", "energy, birch_murnaghan [eV]")
+        grid = column(result, "fits", "volume [Å³]")
+        energy = column(result, "fits", "energy, birch_murnaghan [eV]")
         (line,) = axis.plot(grid / v0, 1000.0 * (energy - e0) / atoms, label=name)
-        v, e = _column(result, "points", "volume [Å³]"), _column(result, "points", "energy [eV]")
+        v, e = column(result, "points", "volume [Å³]"), column(result, "points", "energy [eV]")
         axis.plot(v / v0, 1000.0 * (e - e0) / atoms, "o", markersize=3, color=line.get_color())
     axis.set_xlabel("volume relative to the minimum", fontsize=9)
     axis.set_ylabel("energy above the minimum [meV/atom]", fontsize=9)
@@ -130,8 +128,8 @@ def _compare_energy_volume(axis: Any, results: Mapping[str, PropertyResult]) -> 
 
 def _compare_heat_capacity(axis: Any, results: Mapping[str, PropertyResult]) -> None:
     for name, result in results.items():
-        t = _column(result, "temperature", "temperature [K]")
-        axis.plot(t, _column(result, "temperature", "c_V [J/(g K)]"), label=name)
+        t = column(result, "temperature", "temperature [K]")
+        axis.plot(t, column(result, "temperature", "c_V [J/(g K)]"), label=name)
     axis.set_xlabel("temperature [K]", fontsize=9)
     axis.set_ylabel("$c_V$ [J/(g K)]", fontsize=9)
 
@@ -145,3 +143,15 @@ def _bars(axis: Any, results: Mapping[str, PropertyResult], headline: str) -> No
     symbol = "$c_V$" if headline == "c_V" else headline
     axis.set_ylabel(f"{symbol} [{found[0].unit}]" if found[0].unit else symbol, fontsize=9)
     axis.grid(axis="x", visible=False)
+
+
+_DRAW: Mapping[str, tuple[Callable[[Any, PropertyResult], None], Callable[[Any, Mapping[str, PropertyResult]], None]]]
+_DRAW = {
+    "energy_volume": (_energy_volume, _compare_energy_volume),
+    "heat_capacity": (_heat_capacity, _compare_heat_capacity),
+    "pressure_volume": (pressure_volume, compare_pressure_volume),
+    "thermal_expansion": (thermal_expansion, compare_thermal_expansion),
+    "vibrational_spectrum": (vibrational_spectrum, compare_vibrational_spectrum),
+    "torsion_free_energy": (torsion_free_energy, compare_torsion_free_energy),
+}
+"""Kind of property → what draws one result into two axes, and what draws the curves of several into one."""

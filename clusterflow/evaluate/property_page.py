@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -29,7 +29,9 @@ class Entry:
 
 def words(name: str) -> str:
     """The name of a property as people write it."""
-    return name.replace("energy_volume", "energy–volume").replace("_", " ")
+    for word in ("energy_volume", "pressure_volume"):
+        name = name.replace(word, word.replace("_", "–"))
+    return name.replace("_", " ")
 
 
 def shown(q: Quantity) -> str:
@@ -48,8 +50,16 @@ def comparison_table(kind: str, entries: Sequence[Entry]) -> tuple[list[str], li
         if e.result is None:
             rows.append([e.structure, *(None for _ in names), f"{e.status} {e.reason}".strip()])
         else:
-            rows.append([e.structure, *(shown(e.result.quantities[n]) for n in names), " ".join(e.result.notes)])
+            rows.append([e.structure, *(_cell(e.result, n) for n in names), " ".join(e.result.notes)])
     return ["structure", *names, "notes"], rows
+
+
+def _cell(result: PropertyResult, name: str) -> str | None:
+    """A quantity, or the bound that is known of it."""
+    if name in result.quantities:
+        return shown(result.quantities[name])
+    bound = result.quantities.get(f"{name}, at least")
+    return None if bound is None else f"> {shown(replace(bound, uncertainty=None))}"
 
 
 def property_page(name: str, about: Mapping[str, str], entries: Sequence[Entry], figures: Mapping[str, Images]) -> str:

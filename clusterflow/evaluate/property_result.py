@@ -30,13 +30,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class PropertyResult:
-    """One property of one structure. ``notes``: what the reader must know before using the numbers."""
+    """One property of one structure. ``notes``: what the reader must know before using the numbers. ``wanted``: which
+    runs would help, as its plan names them; empty if it is converged, or no run would."""
 
     kind: str
     quantities: Mapping[str, Quantity]
     curves: Mapping[str, Curve] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    wanted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON data."""
@@ -46,6 +48,7 @@ class PropertyResult:
             "curves": {name: {k: list(v) for k, v in c.columns.items()} for name, c in self.curves.items()},
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
+            **({"wanted": list(self.wanted)} if self.wanted else {}),
         }
 
 
@@ -57,4 +60,5 @@ def result_from_json(data: Mapping[str, Any]) -> PropertyResult:
         curves={name: Curve({k: tuple(v) for k, v in c.items()}) for name, c in data["curves"].items()},
         notes=tuple(data["notes"]),
         provenance=data["provenance"],
+        wanted=tuple(data.get("wanted", ())),
     )

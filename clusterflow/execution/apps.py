@@ -149,6 +149,10 @@ def _work(task: Task, folder: CampaignFolder, scratch: Path) -> dict[str, Any]:
     return result_to_json(again or result)
 
 
+_SCIENCE = ("label", "explore", "train", "relax", "hessian", "dynamics", "vibrations")
+"""Kinds of task whose unforeseen errors are the work's own, not the machinery's."""
+
+
 def _unforeseen(task: Task, scratch: Path, error: BaseException) -> ClusterflowError:
     """An error of ours that says where its traceback is; science stages count it as their own failure."""
     text = "".join(traceback.format_exception(error))
@@ -158,7 +162,7 @@ def _unforeseen(task: Task, scratch: Path, error: BaseException) -> ClusterflowE
         log.write_text(text, encoding="utf-8")
     except OSError:
         where = text[-1500:]
-    kind = ScienceError if task.kind in ("label", "explore", "train", "relax", "hessian") else ExecutionError
+    kind = ScienceError if task.kind in _SCIENCE else ExecutionError
     return kind(
         f"The {task.kind} task {task.key[:16]} met an unforeseen {type(error).__name__}: {error}",
         where=where,

@@ -1,38 +1,28 @@
-"""What the tasks of a property run do: relaxations, rows of Hessians, and their reduction to a result."""
+"""What the tasks of a property run do: relaxations, rows of Hessians, dynamics, and their reduction to a result."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
-from clusterflow.config.potential import Calculator, Model
-from clusterflow.core.data import FloatArray
-from clusterflow.core.frames import read_frames, write_frames
-from clusterflow.core.protocols import Potential
+from clusterflow.core.frames import write_frames
 from clusterflow.evaluate import energy_volume, heat_capacity
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.relaxation import relax as relaxation
+from clusterflow.execution.property_dynamics import (
+    dynamics,
+    reduce_pressure_volume,
+    reduce_thermal_expansion,
+    reduce_vibrational_spectrum,
+    vibrations,
+)
+from clusterflow.execution.property_inputs import modes_of, potential_of, relaxed_structure
 from clusterflow.execution.property_torsion import reduce_torsion_free_energy, run_metadynamics
 from clusterflow.execution.workplace import Workplace
-from clusterflow.physics.vibrations import Modes, harmonic_modes
-from clusterflow.state.publish import verify_folder
-
-
-def potential_of(told: Mapping[str, Any], place: Workplace) -> Potential:
-    """The potential that a payload names: the run's own copy of a model, or a calculator."""
-    if told["kind"] == "model":
-        folder = place.folder.inputs / f"potential-{told['id'][:16]}"
-        verify_folder(folder)
-        section = Model(folder=folder, device=told["device"])
-        loaded: Potential = section.build(folder, precision=told["precision"], threads=place.threads)
-        return loaded
-    built: Potential = Calculator.model_validate(told).build()
-    return built
 
 
 def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -59,25 +49,15 @@ def relax(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     return {**told, "structure": payload["structure"], "steps": found.steps}
 
 
-def _relaxed(key: str, place: Workplace) -> Atoms:
-    folder = place.result("relax", key)
-    atoms = read_frames(folder / "relaxed.extxyz")[0]
-    with np.load(folder / "relaxed.npz", allow_pickle=False) as exact:
-        atoms.set_cell(exact["cell"])
-        atoms.positions = exact["positions"]
-    return atoms
-
-
 def metadynamics(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """A piece of a metadynamics run."""
-    return run_metadynamics(
-        payload, _relaxed(payload["relaxed"], place), potential_of(payload["potential"], place), place
-    )
+    start, potential = relaxed_structure(payload["relaxed"], place), potential_of(payload["potential"], place)
+    return run_metadynamics(payload, start, potential, place)
 
 
 def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     """Rows of the Hessian of some atoms in a supercell of a relaxed structure."""
-    atoms = _relaxed(payload["relaxed"], place)
+    atoms = relaxed_structure(payload["relaxed"], place)
     first, last = payload["atoms"]
     step = {"step": payload["displacement"]} if "displacement" in payload else {}
     rows = heat_capacity.hessian_rows(
@@ -85,14 +65,6 @@ def hessian(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     )
     np.savez_compressed(place.out / "rows.npz", rows=rows)
     return {"structure": payload["structure"], "atoms": [first, last], "largest": float(np.abs(rows).max())}
-
-
-def _modes(atoms: Atoms, repeat: Sequence[int], keys: Sequence[str], place: Workplace) -> Modes:
-    blocks: list[FloatArray] = []
-    for key in keys:
-        with np.load(place.result("hessian", key) / "rows.npz", allow_pickle=False) as data:
-            blocks.append(data["rows"])
-    return harmonic_modes(atoms, np.concatenate(blocks), tuple(repeat))
 
 
 def reduce_energy_volume(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
@@ -112,15 +84,15 @@ def reduce_energy_volume(payload: Mapping[str, Any], place: Workplace) -> Proper
 
 def reduce_heat_capacity(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
     """Modes and what follows from them."""
-    atoms = _relaxed(payload["relaxed"], place)
+    atoms = relaxed_structure(payload["relaxed"], place)
     cells = [
-        heat_capacity.Cell(tuple(c["repeat"]), c["precision"], _modes(atoms, c["repeat"], c["rows"], place))
+        heat_capacity.Cell(tuple(c["repeat"]), c["precision"], modes_of(atoms, c["repeat"], c["rows"], place))
         for c in payload["cells"]
     ]
     references = []
     for known in payload["references"]:
-        other = _relaxed(known["relaxed"], place)
-        modes = _modes(other, known["repeat"], known["rows"], place)
+        other = relaxed_structure(known["relaxed"], place)
+        modes = modes_of(other, known["repeat"], known["rows"], place)
         references.append(heat_capacity.Reference(other, modes, known["temperature_K"], known["value"]))
     return heat_capacity.heat_capacity_result(
         atoms,
@@ -137,6 +109,9 @@ REDUCTIONS: Mapping[str, Callable[[Mapping[str, Any], Workplace], PropertyResult
     "energy_volume": reduce_energy_volume,
     "heat_capacity": reduce_heat_capacity,
     "torsion_free_energy": reduce_torsion_free_energy,
+    "pressure_volume": reduce_pressure_volume,
+    "thermal_expansion": reduce_thermal_expansion,
+    "vibrational_spectrum": reduce_vibrational_spectrum,
 }
 
 
@@ -147,13 +122,16 @@ def reduce(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
     result = replace(result, provenance=provenance)
     (place.out / "property.json").write_text(json.dumps(result.to_json(), ensure_ascii=False), encoding="utf-8")
     told = {name: q.value for name, q in result.quantities.items()}
-    return {"property": payload["property"], "structure": payload["structure"], "quantities": told}
+    more = {"wanted": list(result.wanted)} if result.wanted else {}
+    return {"property": payload["property"], "structure": payload["structure"], "quantities": told, **more}
 
 
 PROPERTY_STAGES: Mapping[str, Callable[[Mapping[str, Any], Workplace], dict[str, Any]]] = {
     "relax": relax,
     "hessian": hessian,
     "metadynamics": metadynamics,
+    "dynamics": dynamics,
+    "vibrations": vibrations,
     "property": reduce,
 }
 """Kinds of task of a property run → what each does."""

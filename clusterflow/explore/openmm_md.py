@@ -56,6 +56,10 @@ class OpenMMExplorer:
         "affine": moves that strain cell and atoms alike (`AffineBarostat`). "openmm": OpenMM's
         MonteCarloFlexibleBarostat, which shears the cell but leaves the atoms where they are, so that in a bonded
         framework hardly any move is accepted. Both sample the same ensemble.
+    free_shape
+        With pressure_GPa None and a crystal: the shape of the cell moves while its volume stays, (N, V, σ=0, T).
+    keep_velocities
+        Goes on with the velocities that the start has, as the next piece of a longer run.
     platform
         Name of the OpenMM platform that integrates; the potential chooses its own device.
 
@@ -75,6 +79,8 @@ class OpenMMExplorer:
     limits: BlowUpLimits = field(default_factory=BlowUpLimits)
     barostat: Literal["affine", "openmm"] = "affine"
     platform: str = "CPU"
+    free_shape: bool = False
+    keep_velocities: bool = False
 
     def __post_init__(self) -> None:
         WalkSettings.of(self)
@@ -83,6 +89,12 @@ class OpenMMExplorer:
                 f"Explorer settings barostat = {self.barostat}, barostat_interval = {self.barostat_interval} make no "
                 "sense.",
                 todo="Allowed: barostat affine or openmm, interval 1 or more steps.",
+            )
+        if self.free_shape and (self.pressure_GPa is not None or self.barostat != "affine"):
+            raise InputError(
+                f"free_shape is for constant volume with the affine barostat, not for pressure_GPa = "
+                f"{self.pressure_GPa}, barostat = {self.barostat}.",
+                todo="Leave the pressure out, or free_shape: at constant pressure the shape is free anyway.",
             )
 
     def explore(self, start: Atoms, potential: Potential, *, seed: int, workdir: Path) -> Trajectory:
@@ -98,7 +110,7 @@ class OpenMMExplorer:
         ExploreError
             The start itself has overlapping atoms or gives NaN.
         """
-        check_start(start, self.pressure_GPa)
+        check_start(start, self.pressure_GPa, free_shape=self.free_shape)
         check_elements(start, potential)
         check_overlap(start, self.limits)
         evaluator = Evaluator(potential, start, 10.0 * self.limits.max_force)
@@ -137,7 +149,9 @@ class OpenMMDynamics:
         self._interval = settings.barostat_interval
         self._barostat: AffineBarostat | None = None
         velocities = maxwell_boltzmann(start, settings.temperature_K, rng)
-        if settings.pressure_GPa is not None and not in_box:
+        if settings.keep_velocities:
+            velocities = np.asarray(start.get_velocities(), dtype=np.float64)
+        if settings.free_shape or (constant_pressure and not in_box):
             self._barostat = AffineBarostat(
                 settings.temperature_K, settings.pressure_GPa, len(start), float(start.cell.volume), rng
             )

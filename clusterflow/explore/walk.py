@@ -89,16 +89,16 @@ class WalkSettings:
                 raise InputError(f"Explorer setting {name} = {value} makes no sense.", todo=f"Allowed: {allowed}.")
 
 
-def check_start(start: Atoms, pressure_GPa: float | None) -> None:
-    """Raises `InputError` for an empty structure, or for constant pressure without a cell."""
+def check_start(start: Atoms, pressure_GPa: float | None, *, free_shape: bool = False) -> None:
+    """Raises `InputError` for an empty structure, or for constant pressure or a free shape without a cell."""
     if len(start) == 0:
         raise InputError("The start structure holds no atoms.", todo="Give a structure with atoms.")
-    if pressure_GPa is not None and not bool(start.pbc.all()):
+    if (free_shape or pressure_GPa is not None) and not bool(start.pbc.all()):
+        what = "A free shape" if pressure_GPa is None else f"Constant pressure ({pressure_GPa:g} GPa)"
         raise InputError(
-            f"Constant pressure ({pressure_GPa:g} GPa) needs a cell that is periodic in three directions; this "
-            f"structure has pbc = {start.pbc.tolist()}.",
+            f"{what} needs a cell that is periodic in three directions; this structure has pbc = {start.pbc.tolist()}.",
             where=f"start structure {start.get_chemical_formula()}",
-            todo="Leave the pressure out (constant volume) for molecules and slabs.",
+            todo="Leave it out (constant volume and shape) for molecules and slabs.",
         )
 
 

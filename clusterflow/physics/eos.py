@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _GRID = "Move or widen `range:` so that the lowest energy is well inside, and ru
 @dataclass(frozen=True, slots=True)
 class EOSFit:
     """One form fitted to points in ``interval`` (low, high) Å³: minimum ``volume`` Å³ and ``energy`` eV, bulk modulus
-    ``bulk`` eV/Å³ with the standard error of the fit, ``derivative`` K' (no unit), ``residual`` rms eV.
+    ``bulk`` eV/Å³, ``derivative`` K' (no unit), each with the standard error of the fit; ``residual`` rms eV.
 
     ``polynomial``: coefficients c₀…c₄ of E − energy in (V − volume)/volume for the polynomial; () for the others.
     """
@@ -37,8 +37,11 @@ class EOSFit:
     volume: float
     energy: float
     bulk: float
-    bulk_error: float
     derivative: float
+    volume_error: float
+    energy_error: float
+    bulk_error: float
+    derivative_error: float
     residual: float
     interval: tuple[float, float]
     points: int
@@ -71,21 +74,28 @@ class Agreement:
     """The fits on the widest interval around the minimum on which they agree in K (``agreed``), or on the narrowest.
 
     ``spread``: (largest − smallest)/mean K there. ``history``: (half width/V₀, points, spread) of every interval tried.
+    ``narrower``: the fits on the next narrower interval, where enough points are left.
     """
 
     fits: tuple[EOSFit, ...]
     agreed: bool
     spread: float
     history: tuple[tuple[float, int, float], ...]
+    narrower: tuple[EOSFit, ...] = ()
 
     def mean(self, name: str) -> float:
         """Mean of an attribute over the forms."""
         return float(np.mean([getattr(f, name) for f in self.fits]))
 
-    def half_range(self, name: str) -> float:
-        """Half the range of an attribute over the forms."""
-        values = [getattr(f, name) for f in self.fits]
-        return float(0.5 * (max(values) - min(values)))
+    def uncertainty(self, name: str) -> float:
+        """Of `mean`: its largest distance to any form on this and on the next narrower interval, and the largest
+        standard error of a fit, in quadrature.
+
+        The range over the forms alone says little: the interval was chosen so that they agree.
+        """
+        spread = max(abs(getattr(f, name) - self.mean(name)) for f in (*self.fits, *self.narrower))
+        statistical = max(getattr(f, f"{name}_error") for f in self.fits)
+        return float(math.hypot(spread, statistical))
 
 
 def _shapes() -> dict[str, Callable[..., FloatArray]]:
@@ -156,22 +166,28 @@ def agreeing_fits(
     halves = sorted({float(d) for d in distances}, reverse=True)
     history: list[tuple[float, int, float]] = []
     best: tuple[EOSFit, ...] = ()
+    before: tuple[EOSFit, ...] = ()
     why = ""
+    agreed: Agreement | None = None
     for half in halves:
         inside = distances <= half * (1.0 + 1e-9)
-        if inside.sum() < max(min_points, MIN_POINTS):
+        if inside.sum() < (MIN_POINTS if agreed else max(min_points, MIN_POINTS)):
             break
         try:
             fits = tuple(fit_eos(v[inside], e[inside], form) for form in FORMS)
         except ScienceError as error:
             why = error.what
             continue
+        if agreed is not None:
+            return replace(agreed, narrower=fits)
         bulks = [f.bulk for f in fits]
         spread = (max(bulks) - min(bulks)) / abs(float(np.mean(bulks)))
         history.append((half / centre, int(inside.sum()), spread))
-        best = fits
+        best, before = fits, best
         if spread <= tolerance:
-            return Agreement(fits, True, spread, tuple(history))
+            agreed = Agreement(fits, True, spread, tuple(history))
+    if agreed is not None:
+        return agreed
     if not best:
         raise ScienceError(
             f"No interval of {max(min_points, MIN_POINTS)} or more volumes around the minimum at {centre:.6g} Å³ can "
@@ -179,7 +195,8 @@ def agreeing_fits(
             where=f"{len(v)} volumes from {v.min():.6g} to {v.max():.6g} Å³",
             todo="Give more `points:`, and a `range:` whose middle is the minimum; look at the curve for kinks.",
         )
-    return Agreement(best, False, history[-1][2], tuple(history))
+    # Where they never agree there is none narrower: the one before it stands in.
+    return Agreement(best, False, history[-1][2], tuple(history), before)
 
 
 def _centre(v: FloatArray, e: FloatArray) -> float:
@@ -221,7 +238,6 @@ def _polynomial_fit(
     volume = middle * (1.0 + at)
     second, third = float(p.deriv(2)(at)) / middle**2, float(p.deriv(3)(at)) / middle**3
     # K' = dK/dP = −(E'' + V E''')/E''
-    curvature = np.array([0.0, 0.0, 2.0, 6.0 * at, 12.0 * at * at]) * volume / middle**2
     around = p(np.polynomial.Polynomial([at, volume / middle]))  # in (V − V₀)/V₀
     constant = float(around.coef[0])
     return EOSFit(
@@ -229,13 +245,31 @@ def _polynomial_fit(
         volume=volume,
         energy=lowest + constant,
         bulk=volume * second,
-        bulk_error=math.sqrt(max(float(curvature @ covariance @ curvature), 0.0)),
         derivative=-1.0 - volume * third / second,
+        **_polynomial_errors(coefficients, covariance, at, middle),
         residual=float(np.sqrt(np.mean((p(x) - (e - lowest)) ** 2))),
         interval=(float(v.min()), float(v.max())),
         points=len(v),
         polynomial=(0.0, *(float(c) for c in around.coef[1:])),
     )
+
+
+def _polynomial_errors(c: FloatArray, covariance: FloatArray, at: float, middle: float) -> dict[str, float]:
+    """Standard errors of what follows from the coefficients (5,) at their minimum ``at``, to first order."""
+    powers = [at**k if k >= 0 else 0.0 for k in range(-3, 5)]
+    rows = [[math.perm(k, d) * powers[k - d + 3] if k >= d else 0.0 for k in range(5)] for d in range(5)]
+    values, slopes = [float(np.dot(row, c)) for row in rows], [np.array(row) for row in rows]
+    p2, p3, p4 = values[2:]
+    moved = -slopes[1] / p2  # of the minimum itself
+    volume = middle * (1.0 + at)
+    second, third = slopes[2] + p3 * moved, slopes[3] + p4 * moved
+    gradients = {
+        "volume_error": middle * moved,
+        "energy_error": slopes[0],
+        "bulk_error": (middle * moved * p2 + volume * second) / middle**2,
+        "derivative_error": (middle * moved * p3 + volume * third - volume * p3 * second / p2) / (p2 * middle),
+    }
+    return {name: math.sqrt(max(float(g @ covariance @ g), 0.0)) for name, g in gradients.items()}
 
 
 def _nonlinear_fit(v: FloatArray, e: FloatArray, form: str, guess: EOSFit) -> EOSFit:
@@ -261,14 +295,17 @@ def _nonlinear_fit(v: FloatArray, e: FloatArray, form: str, guess: EOSFit) -> EO
         raise ScienceError(
             f"The {form} equation of state has no minimum between {v.min():.6g} and {v.max():.6g} Å³.", todo=_GRID
         )
-    bulk_error = math.sqrt(float(covariance[1, 1])) * unit / guess.volume if np.isfinite(covariance[1, 1]) else math.inf
+    errors = np.sqrt(np.diag(covariance)) if np.isfinite(covariance).all() else np.full(4, math.inf)
     return EOSFit(
         form=form,
         volume=volume,
         energy=guess.energy + float(found[0]) * unit,
         bulk=bulk,
-        bulk_error=bulk_error,
         derivative=float(found[2]),
+        volume_error=float(errors[3]) * guess.volume,
+        energy_error=float(errors[0]) * unit,
+        bulk_error=float(errors[1]) * unit / guess.volume,
+        derivative_error=float(errors[2]),
         residual=float(np.sqrt(np.mean((shape(v / guess.volume, *found) - y) ** 2))) * unit,
         interval=(float(v.min()), float(v.max())),
         points=len(v),

@@ -88,3 +88,42 @@ def test_code_cannot_be_smuggled_in(tmp_path: Path) -> None:
     for word in ("os.system", "builtins:__import__", "a b:C"):
         with pytest.raises(ConfigError):
             load(tmp_path, "  - kind: energy_volume\n", potential=f"{{calculator: '{word}'}}")
+
+
+def test_grids_of_conditions_are_lists_in_the_end(tmp_path: Path) -> None:
+    text = (
+        "  - kind: pressure_volume\n"
+        "    pressures: [{from: -1 GPa, to: 1 GPa, points: 5}, 0 MPa, 250 MPa]\n"
+        "    volumes: [0.94, {from: 0.9, to: 0.94, points: 3}]\n"
+        "  - {kind: thermal_expansion, temperatures: [{from: 100 K, to: 300 K, points: 3}, 250 K]}\n"
+    )
+    run = load(tmp_path, text)
+    curve, expansion = run.properties
+    assert curve.pressures == (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0)  # type: ignore[union-attr]
+    assert curve.volumes == (0.9, 0.92, 0.94)  # type: ignore[union-attr]
+    assert expansion.temperatures == (100.0, 200.0, 250.0, 300.0)  # type: ignore[union-attr]
+    assert PropertyRun.model_validate(to_json(run)) == run
+    assert curve.segment_steps == (20_000,) * 5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("properties", "says"),
+    [
+        ("  - {kind: pressure_volume, pressures: [{from: -1 GPa, to: 1, points: 5}]}", "write '1 GPa'"),
+        ("  - {kind: pressure_volume, pressures: [{from: -1 GPa, points: 5}]}", r"a grid is \{from: …, to: …, points"),
+        ("  - {kind: pressure_volume, pressures: [0 GPa], volumes: [1.0]}", "5 pressures and volumes or more"),
+        ("  - {kind: pressure_volume, volumes: [8900]}", "volumes are relative to the structure's"),
+        ("  - {kind: pressure_volume, volumes: [wide]}", "could not convert|not a number"),
+        ("  - {kind: pressure_volume, duration: 1 ps}", "gives 20 samples .* 40 are the least"),
+        ("  - {kind: pressure_volume, tolerances: 1 GPa}", "did you mean 'tolerance'"),
+        ("  - {kind: thermal_expansion, temperatures: [100 K, 200 K]}", "three or more to fit a slope"),
+        ("  - {kind: vibrational_spectrum, duration: 2 ps}", "need runs of 4.8 ps or more"),
+        ("  - {kind: vibrational_spectrum, sampling: 8 fs}", "resolve wavenumbers up to 1668 cm⁻¹, not 4000"),
+        ("  - {kind: vibrational_spectrum, resolution: 0 cm^-1}", "resolution must be above zero"),
+    ],
+)
+def test_mistakes_in_properties_from_dynamics_are_named(tmp_path: Path, properties: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        load(tmp_path, properties + "\n")
+    assert "clusterflow property FILE --dry-run" in error.value.todo
+    assert "precisions" not in error.value.what  # keys of other kinds are not offered

@@ -57,6 +57,15 @@ def test_supercells_converge_towards_dulong_petit() -> None:
     assert q["acoustic residual"].value < 1e-9
 
 
+def test_a_single_cell_has_an_error_and_says_that_size_was_not_tested() -> None:
+    atoms = relaxed(bulk("Cu", cubic=True))
+    for repeat, words in (((1, 1, 1), "One cell only"), ((2, 2, 2), "One supercell, 2×2×2, only")):
+        found = heat_capacity.compute(atoms, EMT(), freedom="nothing", repeats=[repeat])
+        floor = 3.0 / np.prod(repeat) / len(atoms)  # the translations, k_B per atom
+        assert found.quantities["C_V per atom"].uncertainty == pytest.approx(floor)
+        assert any(words in n and "finite size was not tested" in n for n in found.notes)
+
+
 def test_imaginary_modes_are_counted_reported_and_left_out() -> None:
     """A straight chain under compression buckles; it was not relaxed, so it is no minimum."""
     atoms = Atoms("Cu4", [[1.9 * i, 0.02 * (i % 2), 0.01 * i * i] for i in range(4)])

@@ -64,15 +64,32 @@ def test_equal_to_ase_on_noisy_points(ours: str, theirs: str) -> None:
     assert fit.bulk == pytest.approx(bulk, rel=1e-5)
 
 
-def test_the_standard_error_of_k_is_that_of_repeated_noise() -> None:
+def test_standard_errors_are_those_of_repeated_noise() -> None:
     v = np.linspace(0.95, 1.05, 15) * 46.0
     clean = np.asarray(birchmurnaghan(v, -2.0, 0.9, 4.4, 46.0))
     rng = np.random.default_rng(11)
-    for form in ("polynomial", "birch_murnaghan"):
+    for form in FORMS:
         fits = [fit_eos(v, clean + rng.normal(0.0, 2e-4, len(v)), form) for _ in range(200)]
-        scatter = np.std([f.bulk for f in fits])
-        stated = np.mean([f.bulk_error for f in fits])
-        assert stated == pytest.approx(scatter, rel=0.2), form
+        for name in ("volume", "energy", "bulk", "derivative"):
+            scatter = np.std([getattr(f, name) for f in fits])
+            stated = np.mean([getattr(f, f"{name}_error") for f in fits])
+            assert stated == pytest.approx(scatter, rel=0.25), f"{name} of {form}"
+
+
+def test_uncertainties_cover_the_truth_although_the_forms_were_made_to_agree() -> None:
+    """Noise and a curve that no form is made for: the range over the forms alone would be far too small."""
+    v = np.linspace(0.93, 1.07, 15) * V0
+    x = v / V0 - 1.0
+    exact = K / GPA * V0 * (0.5 * x**2 - 0.9 * x**3 + 1.5 * x**4)
+    rng, off, ranges = np.random.default_rng(5), [], []
+    for _ in range(40):
+        found = agreeing_fits(v, exact + rng.normal(0.0, 3e-3, len(v)))
+        for name, value in (("volume", V0), ("bulk", K / GPA), ("energy", 0.0)):
+            off.append((found.mean(name) - value) / found.uncertainty(name))
+            values = [getattr(f, name) for f in found.fits]
+            ranges.append((found.mean(name) - value) / (0.5 * np.ptp(values)))
+    assert np.sqrt(np.mean(np.square(off))) < 1.3
+    assert np.sqrt(np.mean(np.square(ranges))) > 3.0
 
 
 def test_the_interval_shrinks_until_the_forms_agree() -> None:

@@ -109,3 +109,36 @@ def test_elements_that_the_model_does_not_know(trained: Path, tmp_path: Path) ->
             console=Console(quiet=True),
         )  # fmt: skip
     assert "structure 'acid'" in error.value.where
+
+
+DYNAMICS = """\
+name: moving
+potential: {{folder: {model}, device: cpu}}
+structures:
+  - {{name: acid, structure: acid.extxyz}}
+properties:
+  - kind: vibrational_spectrum
+    relax: nothing
+    phonons: false
+    temperature: 600 K
+    equilibration: 5 fs
+    duration: 100 fs
+    resolution: 500 cm^-1
+    replicas: 1
+    bonds: free
+"""
+
+
+def test_dynamics_with_a_model(trained: Path, frames: list[Atoms], tmp_path: Path) -> None:
+    """In float32, as exploration; the spectrum holds all modes of the molecule."""
+    write_frames(tmp_path / "acid.extxyz", [Atoms(frames[0].numbers, frames[0].positions)])
+    file = tmp_path / "run.yaml"
+    file.write_text(DYNAMICS.format(model=trained), encoding="utf-8")
+    code = run_properties(
+        [str(file)], only=[], folder=tmp_path / "out", engine="serial", retry_failed=False, console=Console(quiet=True)
+    )
+    assert code == 0
+    (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+    columns = entry["result"]["curves"]["spectrum"]
+    assert {"C [1/cm⁻¹]", "O [1/cm⁻¹]", "H [1/cm⁻¹]"} < set(columns)
+    assert 0.0 < entry["result"]["quantities"]["modes"]["value"] < 9.5
