@@ -41,7 +41,9 @@ def _grid(dimension: str) -> tuple[Any, ...]:
                 found.append(inside(item))
                 continue
             if set(item) != _GRID_KEYS or not isinstance(item["points"], int) or item["points"] < 2:
-                raise ValueError(f"a grid is {{from: …, to: …, points: 2 or more}}; got {dict(item)}")
+                raise ValueError(
+                    f"a grid is {{from: …, to: …, points: 2 or more}}; got the keys {', '.join(map(str, item)) or 'none'}"
+                )
             found += np.linspace(inside(item["from"]), inside(item["to"]), item["points"]).tolist()
         unit = f" {next(iter(UNITS[dimension]))}" if dimension else ""
         unique = sorted({round(v, 9) + 0.0 for v in found})
