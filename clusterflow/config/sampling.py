@@ -41,9 +41,8 @@ def _grid(dimension: str) -> tuple[Any, ...]:
                 found.append(inside(item))
                 continue
             if set(item) != _GRID_KEYS or not isinstance(item["points"], int) or item["points"] < 2:
-                raise ValueError(
-                    f"a grid is {{from: …, to: …, points: 2 or more}}; got the keys {', '.join(map(str, item)) or 'none'}"
-                )
+                given = ", ".join(map(str, item)) or "nothing"
+                raise ValueError(f"a grid is {{from: …, to: …, points: 2 or more}}; this one has {given}")
             found += np.linspace(inside(item["from"]), inside(item["to"]), item["points"]).tolist()
         unit = f" {next(iter(UNITS[dimension]))}" if dimension else ""
         unique = sorted({round(v, 9) + 0.0 for v in found})
