@@ -57,8 +57,8 @@ def job_script(lane: ScriptLane, job: BlockJob) -> str:
 
 
 def has_node_script(lane: ScriptLane) -> bool:
-    """Whether the nodes of a block need a script of their own: pbsdsh starts programs there without what the job
-    script has set up in the environment."""
+    """Whether the nodes of a block need a script of their own: pbsdsh starts programs without the environment that the
+    job script has set up."""
     return isinstance(lane, PBSLane) and lane.nodes > 1
 
 

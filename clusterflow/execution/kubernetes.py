@@ -137,7 +137,7 @@ def _how_it_ended(job: Item, pods: Sequence[Item]) -> str:
     for status in sorted(over, key=lambda s: s["phase"]):  # failed ones first
         if why := _pod_end(status):
             return why
-    conditions = [c for c in job["status"].get("conditions") or () if c["status"] == "True"]
+    conditions = [c for c in (job.get("status") or {}).get("conditions") or () if c["status"] == "True"]
     for condition in conditions:
         if condition["type"] in ("Failed", "Complete"):
             return _said(condition.get("reason") or condition["type"], condition.get("message", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def plan(*arguments: str | Path) -> tuple[int, str]:
 def no_submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Commands of the schedulers that leave a trace when they are called."""
     trace = tmp_path / "called"
-    for name in ("sbatch", "squeue", "qsub", "qstat", "qselect"):
+    for name in ("sbatch", "squeue", "qsub", "qstat", "qselect", "kubectl"):
         (tmp_path / name).write_text(f"#!/bin/sh\ntouch {trace}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -46,6 +47,23 @@ def test_scripts_costs_and_fragments_of_a_cluster(no_submissions: Path, kind: st
     script = "#SBATCH --gres=gpu:4" if kind == "slurm" else "#PBS -l select=1:ncpus=16:ngpus=4"
     assert script in said
     assert "cf:quickstart:1" in said or kind == "pbs"
+    assert not no_submissions.exists()
+
+
+def test_manifests_of_kubernetes(no_submissions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "k.yaml").write_text((ROOT / "hpc/kubernetes.yaml").read_text().replace("mount: /data", "mount: /w"))
+    (tmp_path / "there.yaml").write_text((tmp_path / "k.yaml").read_text().replace("mount: /w", f"mount: {tmp_path}"))
+    monkeypatch.chdir(tmp_path)
+    code, said = plan(QUICKSTART, "--machine", tmp_path / "there.yaml")
+    assert code == 0, said
+    assert said.count("job.sh:\n#!/bin/bash\n") == 2
+    manifests = [json.JSONDecoder().raw_decode(part)[0] for part in said.split("job.json:\n")[1:]]
+    assert [m["metadata"]["annotations"] for m in manifests] == [{"clusterflow/run": "cf:quickstart:1"}] * 2
+    limits = [m["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for m in manifests]
+    assert [limit.get("nvidia.com/gpu") for limit in limits] == ["1", None]
+    code, said = plan(QUICKSTART, "--machine", tmp_path / "k.yaml")
+    assert code == 2
+    assert "lies on none of the volumes that pods mount and may write to (/w)" in said
     assert not no_submissions.exists()
 
 

@@ -192,7 +192,7 @@ def test_delete(kubectl, tmp_path):
         '{"items": 3}',
         '{"items": [3]}',
         '{"items": [{"kind": "Job"}]}',
-        json.dumps({"items": [{**job(), "status": None}]}),
+        json.dumps({"items": [{**job(), "status": "x"}]}),
         json.dumps({"items": [job(), {**pod(), "status": "x"}]}),
         json.dumps({"items": [job(), pod("Running", startTime="yesterday")]}),
         json.dumps({"items": [{**job(), "metadata": {"name": "x", "labels": {}}}]}),

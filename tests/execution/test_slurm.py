@@ -298,7 +298,7 @@ def stub(folder: Path, name: str, script: str, monkeypatch) -> None:
     ids=["fails", "hangs", "rubbish after submitting", "silent"],
 )
 def test_sbatch_that_misbehaves(engine_for, tmp_path, monkeypatch, script, expected):
-    monkeypatch.setattr("clusterflow.execution.schedulers.TIME_LIMIT", 2.0)
+    monkeypatch.setattr("clusterflow.execution.scheduler_calls.TIME_LIMIT", 2.0)
     stub(tmp_path / "bin", "sbatch", script, monkeypatch)
     engine = engine_for()
     error = engine.submit(toy("echo", lane="label")).exception(timeout=WAIT)
