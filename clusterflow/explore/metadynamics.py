@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from clusterflow.core.data import FloatArray
 from clusterflow.core.protocols import Potential
 from clusterflow.errors import ExploreError, InputError
 from clusterflow.explore.evaluation import Evaluator, check_elements
+from clusterflow.explore.openmm_forces import torsion_force, wall_force
 from clusterflow.explore.stop import BlowUp, BlowUpLimits, KeptBonds
 from clusterflow.explore.thermodynamics import is_free_molecule, maxwell_boltzmann
 from clusterflow.explore.walk import openmm_velocities
@@ -155,9 +155,9 @@ class _Run:
         if is_free_molecule(start):
             system.addForce(openmm.CMMotionRemover(1))
         for wall in settings.walls:
-            system.addForce(_wall_force(openmm, wall))
+            system.addForce(wall_force(wall))
         variables = [
-            BiasVariable(_torsion(openmm, t), -math.pi, math.pi, settings.width, True, settings.points)
+            BiasVariable(torsion_force(t), -math.pi, math.pi, settings.width, True, settings.points)
             for t in settings.torsions
         ]
         workdir.mkdir(parents=True, exist_ok=True)
@@ -265,38 +265,6 @@ class _Run:
     def _inner(bias: FloatArray) -> FloatArray:
         """Each place once: the last point of a torsion is the first again."""
         return bias[tuple(slice(0, -1) for _ in bias.shape)]
-
-
-def _torsion(openmm: Any, atoms: Sequence[int]) -> Any:
-    force = openmm.CustomTorsionForce("theta")
-    force.addTorsion(*atoms)
-    return force
-
-
-def _wall_force(openmm: Any, wall: Wall) -> Any:
-    """Walls in OpenMM's units; a torsion is measured from the middle of its walls, around the circle."""
-    if len(wall.atoms) == 2:
-        scale, constant = _NM, wall.constant * EV_IN_KJ_PER_MOL / _NM**2
-        parts = []
-        if wall.upper is not None:
-            parts.append(f"max(0, r - {wall.upper * scale!r})^2")
-        if wall.lower is not None:
-            parts.append(f"max(0, {wall.lower * scale!r} - r)^2")
-        force = openmm.CustomBondForce(f"{constant!r} * ({' + '.join(parts)})")
-        force.addBond(*wall.atoms)
-        return force
-    if wall.lower is None or wall.upper is None:
-        raise InputError(
-            f"The wall on the torsion {list(wall.atoms)} has one side only, but a torsion is periodic.",
-            todo="Give both `lower:` and `upper:`.",
-        )
-    middle, half = 0.5 * (wall.upper + wall.lower), 0.5 * (wall.upper - wall.lower)
-    force = openmm.CustomTorsionForce(
-        f"{wall.constant * EV_IN_KJ_PER_MOL!r} * max(0, abs(d) - {half!r})^2; "
-        f"d = theta - {middle!r} - {2.0 * math.pi!r} * floor((theta - {middle!r} + {math.pi!r}) / {2.0 * math.pi!r})"
-    )
-    force.addTorsion(*wall.atoms)
-    return force
 
 
 def _plain(quantity: Any) -> FloatArray:
