@@ -30,7 +30,11 @@ def _grid(dimension: str) -> tuple[Any, ...]:
     """A list of values, in which ``{from, to, points}`` stands for so many equally spaced ones; doubles are dropped."""
 
     def inside(value: Any) -> float:
-        return parse_quantity(value, dimension) if dimension else float(value)
+        if dimension:
+            return parse_quantity(value, dimension)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError("a number is needed here")
+        return float(value)
 
     def expanded(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
