@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from clusterflow.config.mistakes import shown
 from clusterflow.config.quantities import (
     UNITS,
     Force,
@@ -33,7 +34,7 @@ def _grid(dimension: str) -> tuple[Any, ...]:
         if dimension:
             return parse_quantity(value, dimension)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError("a number is needed here")
+            raise ValueError(f"a number is needed here (given: {shown(value)})")
         return float(value)
 
     def expanded(value: Any) -> Any:

@@ -113,7 +113,7 @@ def test_grids_of_conditions_are_lists_in_the_end(tmp_path: Path) -> None:
         ("  - {kind: pressure_volume, pressures: [{from: -1 GPa, points: 5}]}", r"a grid is \{from: …, to: …, points"),
         ("  - {kind: pressure_volume, pressures: [0 GPa], volumes: [1.0]}", "5 pressures and volumes or more"),
         ("  - {kind: pressure_volume, volumes: [8900]}", "volumes are relative to the structure's"),
-        ("  - {kind: pressure_volume, volumes: [wide]}", "could not convert|not a number"),
+        ("  - {kind: pressure_volume, volumes: [wide]}", "a number is needed here"),
         ("  - {kind: pressure_volume, duration: 1 ps}", "gives 20 samples .* 40 are the least"),
         ("  - {kind: pressure_volume, tolerances: 1 GPa}", "did you mean 'tolerance'"),
         ("  - {kind: thermal_expansion, temperatures: [100 K, 200 K]}", "three or more to fit a slope"),
