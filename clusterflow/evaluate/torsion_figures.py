@@ -45,14 +45,14 @@ def compare_torsion_free_energy(axis: Any, results: Mapping[str, PropertyResult]
 
 def _line(axis: Any, result: PropertyResult, curve: str, label: str | None) -> None:
     x = _values(result, curve, "torsion [°]")
-    f, e = _values(result, curve, "free energy [eV]"), _values(result, curve, "error [eV]")
+    f, e = (1000.0 * _values(result, curve, f"{name} [eV]") for name in ("free energy", "error"))
     (line,) = axis.plot(x, f, label=label)
     axis.fill_between(x, f - e, f + e, color=line.get_color(), alpha=0.25, linewidth=0)
 
 
 def _angles(axis: Any) -> None:
     axis.set_xlabel("torsion [°]", fontsize=9)
-    axis.set_ylabel("Helmholtz free energy [eV]", fontsize=9)
+    axis.set_ylabel("Helmholtz free energy [meV]", fontsize=9)
     axis.set_xlim(-180, 180)
     axis.set_xticks(_TICKS)
 
