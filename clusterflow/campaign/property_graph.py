@@ -169,7 +169,7 @@ class Graph:
         """Adds the steps of a structure; returns the key of its relaxation and what each cell is made of."""
         relaxed = self.at_rest(settings, structure)
         steps.append(Step(relaxed, about="the relaxation"))
-        exact = self.inputs.told["kind"] == "model"
+        exact = self.inputs.told["kind"] == "model" and self.inputs.told.get("exact_hessian", True)
         cells = []
         for repeat in repeats:
             for precision in precisions:

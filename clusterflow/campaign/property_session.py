@@ -108,11 +108,15 @@ def _potential(
         potential = section.build()
         potential.calculator()  # whether it can be built at all
         return (), to_json(section), str(potential.model_id)
+    from clusterflow.train.learners import load_potential
+    from clusterflow.train.model_folder import FIRST_KIND, kind_of
     from clusterflow.train.nequip_model import read_config as read_model
     from clusterflow.train.nequip_model import read_document
 
     source = _model_folder(section, folder)
-    known, identity = read_model(source), str(read_document(source)["model_id"])
+    nequip = kind_of(source) == FIRST_KIND
+    known = read_model(source) if nequip else load_potential(source)
+    identity = str(read_document(source)["model_id"])
     if folder is not None:
         copy = folder.inputs / f"potential-{identity[:16]}"
         if not copy.is_dir():
@@ -120,7 +124,9 @@ def _potential(
             partial = temporary_name(copy)
             shutil.copytree(source, partial)
             publish_folder(partial, copy)
-    told = {"kind": "model", "id": identity, "device": section.device}
+    told: dict[str, Any] = {"kind": "model", "id": identity, "device": section.device}
+    if not nequip:
+        told["exact_hessian"] = False
     return tuple(known.elements), told, identity
 
 
