@@ -12,15 +12,16 @@ So each moment has several possible ends, the `Image`s of `RecordingDisk.images`
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from clusterflow.state.disk import Disk
 
@@ -28,6 +29,8 @@ MODES: Final = ("kept", "torn", "lost", "names", "zeros")
 
 _UNFINISHED: Final = re.compile(r"/\.tmp-|\.part$|/work/")
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Tree = Mapping[str, bytes | None]
 """Relative path → content; None for a folder."""
 
@@ -80,12 +83,24 @@ def _seal(tree: Tree, *, but: str = "") -> str:
     return hashlib.sha256(repr(finished).encode()).hexdigest()
 
 
+def _one_at_a_time(call: Callable[Concatenate[RecordingDisk, P], R]) -> Callable[Concatenate[RecordingDisk, P], R]:
+    """The same call, with the lock of its disk."""
+
+    @functools.wraps(call)
+    def locked(disk: RecordingDisk, /, *arguments: P.args, **more: P.kwargs) -> R:
+        with disk.lock:
+            return call(disk, *arguments, **more)
+
+    return locked
+
+
 class RecordingDisk(Disk):
     """Records what this thread does; what is below ``root`` at the beginning counts as synchronised.
 
     Nothing is really synchronised: a test that records need not wait for a disk. ``number`` counts the calls, ``calls``
     counts them by kind. ``images`` are distinct: a state that two moments have in common is kept once, and ``names``
-    and ``zeros`` only if they differ in more than unfinished files, which nobody reads.
+    and ``zeros`` only if they differ in more than unfinished files, which nobody reads. Calls wait for each other: what
+    the thread of a heartbeat replaces must not vanish while the tree is read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -93,6 +108,7 @@ class RecordingDisk(Disk):
         self.calls: dict[str, int] = {}
         self.images: list[Image] = []
         self._thread = threading.get_ident()
+        self.lock = threading.RLock()
         self._pins: dict[int, int] = {}  # an open descriptor keeps an inode's number from being used again
         self._contents: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
@@ -116,18 +132,22 @@ class RecordingDisk(Disk):
 
     # -- the calls
 
+    @_one_at_a_time
     def create(self, path: Path) -> int:
         self._moment("create", path)
         return super().create(path)
 
+    @_one_at_a_time
     def append_to(self, path: Path) -> int:
         self._moment("append_to", path)
         return super().append_to(path)
 
+    @_one_at_a_time
     def write(self, descriptor: int, data: memoryview) -> int:
         self._moment("write", _path(descriptor), torn=(descriptor, bytes(data[: len(data) // 2])))
         return super().write(descriptor, data)
 
+    @_one_at_a_time
     def sync(self, descriptor: int) -> None:
         path = _path(descriptor)
         self._moment("sync", path)
@@ -136,34 +156,42 @@ class RecordingDisk(Disk):
         else:
             self._contents[self._pin(path)] = path.read_bytes()
 
+    @_one_at_a_time
     def truncate(self, descriptor: int, size: int) -> None:
         self._moment("truncate", _path(descriptor))
         super().truncate(descriptor, size)
 
+    @_one_at_a_time
     def link(self, source: Path, target: Path) -> None:
         self._moment("link", target)
         super().link(source, target)
 
+    @_one_at_a_time
     def rename(self, source: Path, target: Path) -> None:
         self._moment("rename", target)
         super().rename(source, target)
 
+    @_one_at_a_time
     def replace(self, source: Path, target: Path) -> None:
         self._moment("replace", target)
         super().replace(source, target)
 
+    @_one_at_a_time
     def unlink(self, path: Path) -> None:
         self._moment("unlink", path)
         super().unlink(path)
 
+    @_one_at_a_time
     def make_folder(self, path: Path) -> None:
         self._moment("make_folder", path)
         super().make_folder(path)
 
+    @_one_at_a_time
     def remove_tree(self, path: Path) -> None:
         self._moment("remove_tree", path)
         super().remove_tree(path)
 
+    @_one_at_a_time
     def copy_tree(self, source: Path, target: Path) -> None:
         self._moment("copy_tree", target)
         super().copy_tree(source, target)
