@@ -44,8 +44,8 @@ class Model(Section):
         )
 
     def build(self, folder: Path, *, precision: Precision = "float64", threads: int = 1) -> Any:
-        """The potential in ``folder``; NequIP's computes in ``precision`` on ``device``, a linear one in double precision
-        on the CPU."""
+        """The potential in ``folder``: NequIP's in ``precision`` on ``device``, a linear one in double precision on the
+        CPU."""
         from clusterflow.train.learners import load_potential
         from clusterflow.train.model_folder import FIRST_KIND, kind_of
         from clusterflow.train.nequip_potential import NequIPPotential
