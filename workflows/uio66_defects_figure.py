@@ -1,6 +1,6 @@
-"""Draws what `uio66_defects.py` measured, and prints the tables of docs/studies/uio66-defects.md.
+"""Draws what `uio66_defects.py` measured, and prints its tables.
 
-python workflows/uio66_defects_figure.py runs/uio66_defects.json --output docs/studies/figures/uio66-defects.png
+python workflows/uio66_defects_figure.py runs/uio66_defects.json --output runs/uio66-defects.png
 """
 
 import argparse
