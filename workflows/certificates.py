@@ -71,10 +71,10 @@ def calibrate(system, walk, model):
 
 
 def test(system, walk, model):
-    (rule, frame, rng), found = begin(system, walk, model), []
-    truth, name = forces(frame, 0, 0), content_hash(frame)
+    (rule, frame, rng), found, truth = begin(system, walk, model), [], None
     for index in rng.choice(len(frame), args.sites // 4, replace=False).tolist():
-        try:
+        try:  # the potential may have torn the parent itself so that the level does not converge
+            truth, name = forces(frame, 0, 0) if truth is None else truth, content_hash(frame)
             fragment = rule.extract(frame, [Site(name, index)])
             mine = against_parent(fragment, frame, truth, forces)
             first = usually.extract(frame, [Site(name, p) for p in fragment.parent[mine.atoms[mine.required]].tolist()])

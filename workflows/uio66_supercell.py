@@ -14,7 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib as mpl
 from ase import Atoms
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.frames import read_frames, with_label, write_frames
@@ -35,14 +39,14 @@ args.output.mkdir(parents=True, exist_ok=True)
 config = Campaign.model_validate(json.loads((args.run / "config.json").read_text()))
 decisions = fold(read_events(args.run / "journal.jsonl")).decisions
 reference, system = config.label.build(), config.systems[0]
-models = {name: v["model"] for name, v in decisions.items() if "evaluated" in name}  # in the order of the journal
+evaluated = {name: v for name, v in decisions.items() if "evaluated" in name}  # in the order of the journal
 
 
 def load(key: str):
     return load_potential(args.run / "tasks" / "train" / key / "model")
 
 
-final = load([key for name, key in models.items() if not name.startswith("arm/")][-1])
+final = load([v["model"] for name, v in evaluated.items() if not name.startswith("arm/")][-1])
 
 
 def labelled(name: str, start: Atoms, steps: int, count: int) -> list[Atoms]:
@@ -69,13 +73,26 @@ if args.large:
     steps = [s.model_copy(update={"repeat": (args.large,) * 3}) if s.kind == "supercell" else s for s in system.build]
     large = system.model_copy(update={"build": tuple(steps)}).atoms()
     tests["large"] = labelled("large", large, 100, 1)
+tests["held-out fragments"] = [a for a in read_frames(args.run / "dataset.extxyz") if a.info["split"] == "test"]
 for path in sorted(args.cells.glob("*_test.extxyz")) if args.cells else []:
     tests[path.stem.removesuffix("_test")] = read_frames(path)
 rows = []
-for name, key in models.items():
-    potential = load(key)
+for name, v in evaluated.items():
+    potential, arm = load(v["model"]), name.split("/")[2] if name.startswith("arm/") else "selected"
     found = {test: compare(frames, potential.predict(frames)).to_json() for test, frames in tests.items()}
-    rows.append({"name": name, "model": key, "errors": found})
-    told = {t: (round(e["forces"]["mae"]), round(e["forces"]["mae_p"])) for t, e in found.items()}
-    print(name, "MAE and MAE_P95 of forces, meV/Å:", told, flush=True)
+    rows.append({"arm": arm, "labels": v["n_training"], "errors": found})
+    told = {t: f"{e['forces']['mae']:.0f}, {e['forces']['mae_p']:.0f}" for t, e in found.items()}
+    print(arm, v["n_training"], "labels; MAE, MAE_P95 of forces in meV/Å:", told, flush=True)
 (args.output / "supercell.json").write_text(json.dumps(rows))
+fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+for axis, test in zip(axes, ("cell", "held-out fragments"), strict=True):
+    for arm, colour in (("selected", "#4477aa"), ("random", "#ccbb44")):
+        points = [r for r in rows if r["arm"] == arm or r["labels"] == rows[0]["labels"]]
+        errors = [r["errors"][test]["forces"]["mae_p"] for r in points]
+        axis.plot([r["labels"] for r in points], errors, "o-", color=colour, label=arm)
+    axis.set(xlabel="labelled fragments", yscale="log", title="whole cell, 600 K" if test == "cell" else test)
+axes[0].set_ylabel("force MAE_P95, meV/Å")
+axes[0].yaxis.set_major_formatter("{x:g}")
+axes[0].yaxis.set_minor_formatter("{x:g}")
+axes[0].legend(frameon=False)
+fig.savefig(args.output / "supercell.png", dpi=150)
