@@ -83,7 +83,7 @@ def test_kill_9_in_the_middle_recomputes_nothing_that_was_published(whole: Path,
     driver = subprocess.Popen(
         [sys.executable, "-m", "clusterflow.cli.main", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 700
     while len(list(root.glob("tasks/dynamics/*/result.json"))) < 8:  # second pieces of runs among them
         assert driver.poll() is None, driver.communicate()[1]
         assert time.monotonic() < deadline
