@@ -69,3 +69,10 @@ def core_of(atoms: Atoms, *, core_only: bool) -> BoolArray:
     if not core_only or region is None:
         return np.ones(len(atoms), dtype=bool)
     return np.asarray(region.astype(str) == "core")
+
+
+def scores_of(density: Any, frames: Sequence[Atoms], features: Sequence[FloatArray]) -> list[FloatArray]:
+    """Novelty of all atoms; features that are there are not computed again."""
+    if not hasattr(density, "score_features"):
+        return [density.score(a) for a in frames]
+    return [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]

@@ -17,36 +17,26 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from clusterflow.config.explore import Explore
-from clusterflow.config.extract import Certified, Extract
 from clusterflow.config.label import Label as LabelSection
 from clusterflow.config.score import Score
-from clusterflow.config.selection import Select
 from clusterflow.core import keys
-from clusterflow.core.data import BoolArray, FloatArray, Fragment, Label, Site
+from clusterflow.core.data import BoolArray, Label
 from clusterflow.core.frames import (
-    content_hash,
     read_frames,
     write_frames,
 )
-from clusterflow.errors import ScienceError, StateError, StructureError
+from clusterflow.errors import StateError
 from clusterflow.evaluate.metrics import Metrics
+from clusterflow.execution.acquiring import acquire
 from clusterflow.execution.calibrating import calibrate
-from clusterflow.execution.certifying import certified_rule, confirming_fragments
-from clusterflow.execution.choosing import Choosing, Explored
 from clusterflow.execution.controls import control
-from clusterflow.execution.covering import Covered, cover
-from clusterflow.execution.cutting import annotated, cut, walked
 from clusterflow.execution.property_stages import PROPERTY_STAGES
-from clusterflow.execution.scoring import core_of, novelty_of, outside_of, potential_of, write_ranges
+from clusterflow.execution.scoring import core_of, novelty_of, potential_of, scores_of, write_ranges
 from clusterflow.execution.starting import start
 from clusterflow.execution.worker import MPI
-from clusterflow.execution.workplace import Workplace, describe_fragments, section
-from clusterflow.physics.block_reuse import BlocksAlong
-from clusterflow.physics.building_blocks import CUTS, DEFAULT_MAX_COST
-from clusterflow.selection.held_out import HeldOut
+from clusterflow.execution.workplace import Workplace, section
 from clusterflow.train.model_folder import FIRST_KIND, kind_of
 
 
@@ -126,19 +116,12 @@ def novelty(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         place.out / "training.npz",
         features=np.concatenate(features),
         numbers=np.concatenate([a.numbers for a in frames]),
-        novelty=np.concatenate(_scores(density, frames, features)),
+        novelty=np.concatenate(scores_of(density, frames, features)),
     )
     if members:
         return {"members": len(members), "quantiles": density.quantiles}
     mixtures = getattr(density, "mixtures", None) or {}
     return {"components": {e: int(m.n_components) for e, m in mixtures.items()}}
-
-
-def _scores(density: Any, frames: Sequence[Atoms], features: Sequence[FloatArray]) -> list[FloatArray]:
-    """Novelty of all atoms; features that are there are not computed again."""
-    if not hasattr(density, "score_features"):
-        return [density.score(a) for a in frames]
-    return [density.score_features(f, a.get_chemical_symbols()) for f, a in zip(features, frames, strict=True)]
 
 
 def evaluate(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
@@ -228,116 +211,6 @@ def explore(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
         "steps_done": trajectory.steps_done,
         "n_frames": len(frames),
         "stop_reason": trajectory.stop_reason,
-    }
-
-
-def acquire(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
-    """Scores the pool of frames, ranks building blocks, cuts the best into fragments that are not known yet."""
-    from clusterflow.extract.rules import WholeStructure
-    from clusterflow.extract.sphere import SphericalCut
-
-    potential = potential_of(payload["model"], place)
-    density = novelty_of(payload["mixture"], potential, place)
-    frames = walked(payload["walkers"], payload["pool"], place)
-    features = [potential.features(a) for a in frames]
-    scores = _scores(density, frames, features)
-    rng = np.random.default_rng(payload["seed"])
-    settings = section(Extract, payload["extract"])
-    certifying = isinstance(settings, Certified)
-    plain = settings.build()
-    along = BlocksAlong(cuts=getattr(plain, "cuts", CUTS), max_cost=getattr(plain, "max_cost", DEFAULT_MAX_COST))
-    has_blocks = not isinstance(plain, (WholeStructure, SphericalCut))
-    if has_blocks:
-        for name in sorted({str(a.info[keys.SYSTEM]) for a in frames}):
-            along.of(place.system(name))  # walks start here: its bonds hold until they break
-    rule = (
-        certified_rule(settings, payload["labelled"], payload.get("failed", ()), potential, place, along)
-        if certifying
-        else plain
-    )
-    known = place.known_fragments(payload["known"])
-    held_out = HeldOut(place.annotated(payload["held_out"]))
-    covered: Covered | None = None
-    told: dict[str, Any] = {}
-    if payload["select"].get("kind") == "cbad":
-        covered = cover(payload, frames, rule, along if has_blocks else None, known, held_out, place)
-        kept, refused, told = covered.fragments, covered.refused, {"cbad": covered.told}
-    else:
-        elements = {e for a in frames for e in a.get_chemical_symbols()}
-        floor = {atomic_numbers[e]: density.known_up_to(e) for e in elements}
-        try:
-            choosing = Choosing(payload, section(Select, payload["select"]), plain, along, potential, place, rng)
-            chosen = choosing.sites(Explored(frames, scores, features, floor))
-        except StructureError as error:  # of frames that the potential made, not of what the user gave
-            raise ScienceError(
-                f"No explored frame can be divided into building blocks: {error.what}",
-                where=error.where,
-                todo="The potential has torn the structure apart: label more at the start, or shorten the first walks.",
-            ) from error
-        sites, agreed = _worth_asking(chosen.sites, frames, scores, getattr(density, "threshold", None))
-        kept, refused = cut(frames, sites, rule, along, known, chosen.budget, held_out, chosen.limits, chosen.purse)
-        told = {**chosen.told, **({"below_threshold": agreed} if agreed else {})}
-    by_id = {content_hash(a): a for a in frames}
-    wanted: list[tuple[Fragment, dict[str, str]]] = [(f, {}) for f in kept]
-    if certifying:
-        left = payload["labels_left"]
-        wanted += confirming_fragments(
-            rule,
-            [(by_id[f.sites[0].frame_id], f) for f in kept],
-            settings,
-            known=known,
-            most=None if left is None else left - len(kept),
-            rng=rng,
-            held_out=held_out,
-        )
-    fragments, selected = annotated(wanted, frames, scores)
-    write_frames(place.out / "fragments.extxyz", fragments)
-    write_frames(place.out / "frames.extxyz", frames)
-    flat = np.concatenate(scores)
-    outside = [outside_of(payload["mixture"], f, a, place) for f, a in zip(features, frames, strict=True)]
-    np.savez_compressed(
-        place.out / "pool.npz",
-        features=np.concatenate(features),
-        numbers=np.concatenate([a.numbers for a in frames]),
-        novelty=flat,
-        selected=selected,
-        outside=np.concatenate(outside),
-    )
-    described = describe_fragments(fragments, payload["level_of_theory"], ["train"] * len(fragments))
-    if covered is not None:
-        covered.write(place.out, [str(f["label_key"]) for f in described])
-    known_up_to = np.array([density.known_up_to(e) for a in frames for e in a.get_chemical_symbols()])
-    return {
-        "fragments": described,
-        "novelty": {**_novelty_found(flat, known_up_to), "outside": int(np.concatenate(outside).sum())},
-        "n_frames": len(frames),
-        "refused": refused[:50],
-        **told,
-        **({"error_model": rule.error_model.to_json()} if certifying else {}),
-    }
-
-
-def _worth_asking(
-    sites: Sequence[Site], frames: Sequence[Atoms], scores: Sequence[FloatArray], threshold: float | None
-) -> tuple[list[Site], int]:
-    """The sites whose novelty reaches the threshold, if there is one, and how many do not."""
-    if threshold is None:
-        return list(sites), 0
-    by_id = {content_hash(a): s for a, s in zip(frames, scores, strict=True)}
-    kept = [s for s in sites if by_id[s.frame_id][s.index] >= threshold]
-    return kept, len(sites) - len(kept)
-
-
-def _novelty_found(novelty: FloatArray, known_up_to: FloatArray) -> dict[str, Any]:
-    """Largest novelty in nats, as it is and above what the training atoms of the element reach (None with elements that
-    were never seen), its median, and how many atoms are of such elements."""
-    finite = novelty[np.isfinite(novelty)]
-    seen_all = finite.size == novelty.size
-    return {
-        "max": float(novelty.max()) if seen_all else None,
-        "excess": float((novelty - known_up_to).max()) if seen_all else None,
-        "median": float(np.median(finite)) if finite.size else None,
-        "never_seen": int(novelty.size - finite.size),
     }
 
 

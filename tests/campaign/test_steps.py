@@ -17,7 +17,7 @@ from clusterflow.campaign.tasks import ORDER, Payloads, Plan, PlanStopped
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task
 from clusterflow.state.snapshot import Outcome, Snapshot
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_config, toy_result
 
 RAMP = {
     "explore": {"walkers": 4, "temperature": {"first": "100 K", "step": "300 K", "last": "1000 K"}},
@@ -42,17 +42,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def campaign(**changes: Any) -> Campaign:
-    data: dict[str, Any] = {
-        "name": "toy",
-        "seed": 3,
-        "systems": [{"name": "crystal", "structure": "nowhere.extxyz"}],
-        "start": {"fragments": 8, "test_fragments": 4},
-        "explore": {"walkers": 3},
-        "select": {"fragments": 5},
-        "stop": {"iterations": 3},
-        **changes,
-    }
-    return Campaign.model_validate(data)
+    return toy_config(**{"stop": {"iterations": 3}, **changes})
 
 
 @dataclass
