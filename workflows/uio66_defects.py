@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 
 from clusterflow.config.load import load_campaign
-from clusterflow.core import keys
 from clusterflow.core.data import Site
 from clusterflow.core.frames import content_hash, fragment_to_atoms, read_frames, with_label
 from clusterflow.evaluate.metrics import compare
@@ -70,13 +69,13 @@ def most_novel(pool: list[Atoms], known: list[Atoms], potential, count: int, see
 
 mixture, pristine = list(base), fit(base, 1, "pristine")
 rows = [{"arm": "none", "n": 0, "cost": 0.0, "errors": tested(pristine)}]
-for name in names[1:]:
-    for seed in range(1, args.seeds + 1):
+for seed in range(1, args.seeds + 1):
+    for name in names[1:]:
         rng = np.random.default_rng([seed, names.index(name)])
         pool = [data["train"][name][i] for i in rng.permutation(len(data["train"][name]))]
         drawn = RandomSelector().select(pool, [np.zeros(len(a)) for a in pool], budget=max(args.counts), rng=rng)
         for arm in ("selected", "random", "periodic"):
-            chosen, potential = [], pristine
+            chosen, sites, potential = [], [], pristine
             for n in args.counts:
                 stem = f"{name}_{seed}_{arm}_{n}"
                 if arm == "periodic":
@@ -84,9 +83,9 @@ for name in names[1:]:
                 elif arm == "random":
                     chosen = chosen + labelled(pool, drawn[len(chosen) : n])
                 else:
-                    left = [a for a in pool if content_hash(a) not in {c.info[keys.FRAME] for c in chosen}]
+                    left = [a for a in pool if content_hash(a) not in {s.frame_id for s in sites}]
                     new = most_novel(left, base + chosen, potential, n - len(chosen), seed)
-                    chosen = chosen + labelled(left, new)
+                    chosen, sites = chosen + labelled(left, new), sites + new
                 potential = fit(base + chosen, seed, stem)
                 found, spent = tested(potential), sum(map(cost, chosen)) / one_cell
                 told = {"system": name, "seed": seed, "arm": arm, "n": len(chosen), "cost": spent}
