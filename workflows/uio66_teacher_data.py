@@ -21,6 +21,7 @@ from ase.optimize import FIRE
 
 from clusterflow.config.load import load_campaign
 from clusterflow.core import keys
+from clusterflow.explore.stop import KeptBonds
 from clusterflow.train.learners import load_potential
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,7 +41,7 @@ teacher, walker = reference.new_calculator(), load_potential(args.walker)
 
 def walk(start: Atoms, frames: int, seed: int) -> list[Atoms]:
     """Labelled frames of Langevin dynamics at 600 K from a relaxed structure, in which the volume grows by a tenth."""
-    atoms, rng = start.copy(), np.random.default_rng(seed)
+    atoms, rng, bonds = start.copy(), np.random.default_rng(seed), KeptBonds.of(start)
     atoms.set_cell(start.cell * 0.95 ** (1 / 3), scale_atoms=True)
     atoms.calc = walker.calculator()
     MaxwellBoltzmannDistribution(atoms, temperature_K=1200, rng=rng)  # half of it becomes potential energy
@@ -52,6 +53,8 @@ def walk(start: Atoms, frames: int, seed: int) -> list[Atoms]:
         atoms.set_cell(atoms.cell * (volume / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
         motion.run(args.interval)
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        if (broken := bonds.broken(frame)) is not None:
+            raise SystemExit(f"After {motion.nsteps} fs {broken}: walk with a better potential.")
         frame.calc = teacher
         known = {"energy": frame.get_potential_energy(), "forces": frame.get_forces()}
         frame.calc = SinglePointCalculator(frame, **known)
