@@ -68,8 +68,8 @@ def fit_pressure(
         slopes = np.interp(v, grid, np.gradient(curve, grid))
     covariance = found.covariance(grid)
     draws = _draws(curve, covariance)
-    zero = [_zero(grid, c, near=float(np.interp(0.0, curve[::-1], grid[::-1]))) for c in draws]
     v0 = _zero(grid, curve, near=_first_zero(grid, curve))
+    zero = [_zero(grid, c, near=v0) for c in draws]
     bulks = [_bulk(grid, c, z) for c, z in zip(draws, zero, strict=True)]
     k = _top(grid, curve, v0)
     bulk, highest = _bulk(grid, curve, v0), float(curve[k])

@@ -28,6 +28,8 @@ SEGMENT = 1000
 SAVE_EVERY = 60.0
 """s between two files, so that writing costs nothing that could be noticed."""
 _FORMAT = 1
+_PLAIN = (bool, int, float, str)
+"""What a frame is told by its walk; all else (arrays of the structure's file, say) is taken from the start again."""
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -67,7 +69,7 @@ class Checkpoints:
             "previous": self._last,
             "energy": standing.energy,
             "last_is_extra": standing.last_is_extra,
-            "info": [f.info for f in frames],
+            "info": [{k: v for k, v in f.info.items() if isinstance(v, _PLAIN)} for f in frames],
         }
         arrays: dict[str, Any] = {f"dynamics.{n}": a for n, a in standing.dynamics.items()}
         if frames:

@@ -74,9 +74,9 @@ def free_run(
         )
     atoms = walk.frames[-1].copy()
     atoms.calc = potential.calculator()
-    Stationary(atoms, preserve_temperature=True)
+    Stationary(atoms, preserve_temperature=False)
     if not atoms.pbc.any():
-        ZeroRotation(atoms, preserve_temperature=True)
+        ZeroRotation(atoms, preserve_temperature=False)
     velocities = np.zeros((steps // interval, len(atoms), 3))
     dynamics = VelocityVerlet(atoms, timestep=timestep_fs * fs)
     masses = np.asarray(atoms.get_masses(), dtype=np.float64)

@@ -148,7 +148,9 @@ def check_overlap(start: Atoms, limits: BlowUpLimits) -> None:
 def walk_key(explorer: Any, start: Atoms, potential: Potential, seed: int) -> str:
     """Identity of a walk: of all that its frames depend on."""
     settings = canonical_json({"explorer": type(explorer).__name__, **asdict(explorer)})
-    return digest(settings, content_hash(start), potential.model_id, str(seed))
+    moving = np.asarray(start.get_momenta() if getattr(explorer, "keep_velocities", False) else 0.0, dtype="<f8")
+    masses = np.asarray(start.get_masses(), dtype="<f8")
+    return digest(settings, content_hash(start), potential.model_id, str(seed), moving.tobytes(), masses.tobytes())
 
 
 def run_walk(dynamics: Dynamics, start: Atoms, settings: WalkSettings, workdir: Path, *, key: str) -> Trajectory:

@@ -2,8 +2,10 @@
 turned, moved, mirrored, atoms in another order.
 
 Atoms are compared by what surrounds them: the distances to the nearest atoms of each element. Two structures are the
-same if they have the same composition and density, and each atom of one has the surroundings of an atom of the other.
-Sorted distances move by no more than the atoms do, so a tolerance needs no bins.
+same if they have the same composition and density, and all surroundings occur in both, in the same shares.
+Sorted distances move by no more than the atoms do, so a tolerance needs no bins. Structures that differ only in what
+lies farther apart than `REACH`, such as two vacancies 15 or 16 Å from each other, count as the same: one of them is
+then not trained on though it might have been, and no test structure is ever trained on.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from clusterflow.selection.duplicates import TOLERANCE
 
 REACH = 8.0
 """Å: farther neighbours do not count."""
-NEAREST = 8
+NEAREST = 24
 """Neighbours of each element that count."""
 
 
@@ -50,10 +52,8 @@ class Surroundings:
             return False
         for z in np.unique(self.numbers):
             mine, its = (s.distances[s.numbers == z] for s in (self, other))
-            for these, those in ((mine, its), (its, mine)):
-                away = cKDTree(those).query(these, p=np.inf, distance_upper_bound=2.0 * tolerance)[0]
-                if (away > tolerance + 1e-9).any():
-                    return False
+            if not (_occur(mine, its, tolerance) and _occur(its, mine, tolerance)):
+                return False
         return True
 
     def hash(self, decimals: int) -> str:
@@ -64,6 +64,16 @@ class Surroundings:
         counts //= gcd(*counts.tolist()) or 1  # a supercell has each of them more often
         edge = np.rint(np.array([self.edge]) * grid).astype("<i8")
         return digest(self.composition, different.tobytes(), counts.astype("<i8").tobytes(), edge.tobytes())
+
+
+def _occur(these: FloatArray, those: FloatArray, tolerance: float) -> bool:
+    """Whether all of these rows are among those, and the share of each is no smaller there."""
+    own, other, near = cKDTree(these), cKDTree(those), tolerance + 1e-9
+    if (other.query(these, p=np.inf, distance_upper_bound=2.0 * tolerance)[0] > near).any():
+        return False
+    here = own.query_ball_point(these, near, p=np.inf, return_length=True)
+    there = other.query_ball_point(these, 2.0 * near, p=np.inf, return_length=True)
+    return bool((there * len(these) >= here * len(those)).all())
 
 
 def surroundings(atoms: Atoms) -> Surroundings:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,35 @@ def test_a_checkpoint_of_another_walk_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("short")
+def test_what_a_structure_file_says_of_itself_does_not_stop_a_checkpoint(tmp_path: Path) -> None:
+    """Numbers and arrays of an extxyz header come back as NumPy's; a walk of a minute would have ended there."""
+    start = copper()
+    start.info |= {"charge": np.int64(0), "weight": np.float32(0.5), "origin": np.zeros(3), "name": "copper"}
+    whole = explorer("openmm").explore(start, COPPER, seed=1, workdir=tmp_path / "whole")
+    with pytest.raises(ExecutionError):
+        explorer("openmm").explore(start, Dies(170), seed=1, workdir=tmp_path / "died")
+    assert list((tmp_path / "died").glob("walk-*.npz"))
+    resumed = explorer("openmm").explore(start, COPPER, seed=1, workdir=tmp_path / "died")
+    assert len(resumed.frames) == len(whole.frames)
+    for mine, its in zip(resumed.frames, whole.frames, strict=True):
+        assert np.array_equal(mine.positions, its.positions)
+        assert mine.info.keys() == its.info.keys()
+
+
+def test_velocities_and_masses_belong_to_a_walk_that_keeps_them() -> None:
+    start = copper()
+    start.set_momenta(np.ones((len(start), 3)))
+    other, heavy = start.copy(), start.copy()
+    other.set_momenta(-start.get_momenta())
+    heavy.set_masses(2.0 * start.get_masses())
+    keeps, draws = explorer("openmm"), explorer("openmm")
+    keeps = replace(keeps, keep_velocities=True)
+    assert walk.walk_key(keeps, start, COPPER, 1) != walk.walk_key(keeps, other, COPPER, 1)
+    assert walk.walk_key(draws, start, COPPER, 1) == walk.walk_key(draws, other, COPPER, 1)
+    assert walk.walk_key(draws, start, COPPER, 1) != walk.walk_key(draws, heavy, COPPER, 1)
+
+
 def test_with_the_barostat_of_openmm_a_walk_begins_anew(tmp_path: Path) -> None:
     """It does not tell what it has learnt. The walk is the same all the same."""
     made = OpenMMExplorer(300.0, 0.5, 120, timestep_fs=2.0, frame_interval=FRAMES, barostat="openmm")
