@@ -170,7 +170,7 @@ def _finish(plan: Plan, entries: Sequence[Entry], session: PropertySession, cons
         errors.print(
             f"  where: {session.folder.root}\n"
             f"  next:  mend the cause in the file and run again; with --retry-failed what failed is tried as it is. "
-            f"`{program()} status {session.folder.root}` names the logs",
+            f"`{program()} status {session.folder.root}` lists every failure with its reason",
             markup=False,
             highlight=False,
             soft_wrap=True,

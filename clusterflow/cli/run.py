@@ -94,7 +94,7 @@ def run_campaign(path: Path, *, folder: Path | None, engine: EngineKind, retry_f
 def _say_paused(session: Session, reason: str, again: str) -> None:
     Console(file=sys.stderr).print(
         f"paused: {reason}\n  where: {session.folder.root}\n"
-        f"  next:  `{program()} status {session.folder.root}` names the logs. Mend the cause, then `{again}` "
+        f"  next:  `{program()} status {session.folder.root}` lists the failures. Mend the cause, then `{again}` "
         "goes on (with --retry-failed it also tries the failed ones again); `failures:` sets the limit",
         markup=False,
         highlight=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clusterflow.config.controls import Controls
 from clusterflow.config.explore import Explore, OpenMM
@@ -20,7 +20,7 @@ from clusterflow.config.section import Section
 from clusterflow.config.selection import Select, Selection
 from clusterflow.config.start import Perturbed, Start
 from clusterflow.config.stop import Stop
-from clusterflow.config.systems import FilePath, System, relative_to_file
+from clusterflow.config.systems import FilePath, MachineName, System
 from clusterflow.config.train import NequIP, Train
 
 
@@ -46,20 +46,13 @@ class Campaign(Section):
     failures: Failures = Failures()
     loop: Loop = Synchronous()
     notify: Notify | None = None
-    machine: str = "local"
+    machine: MachineName = "local"
     """Name of a machine (`local`) or path of a machine file (hpc/*.yaml), relative to this file."""
     labels_folder: FilePath | None = None
     """A label store that several campaigns share; default: `labels` in the run folder."""
     bank: FilePath | None = None
     """A folder of labels that is searched before any label is sent, for the same fragment in any orientation and order
     of atoms, and to which every new label is added (docs/concepts/bank.md)."""
-
-    @field_validator("machine", mode="before")
-    @classmethod
-    def _machine_file(cls, value: Any, info: ValidationInfo) -> Any:
-        """Of a name nothing is changed, so that what loads machines can say which names there are."""
-        is_file = isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml")))
-        return str(relative_to_file(value, info)) if is_file else value
 
     @field_validator("explore", "start", "extract", "label", "loop", "select", "score", "train", mode="before")
     @classmethod

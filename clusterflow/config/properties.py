@@ -21,7 +21,7 @@ from clusterflow.config.quantities import (
 from clusterflow.config.relaxation import NAME, Relaxation
 from clusterflow.config.sampling import PressureVolume, ThermalExpansion, VibrationalSpectrum
 from clusterflow.config.section import Section
-from clusterflow.config.systems import Build, FilePath, System, TemperatureRange
+from clusterflow.config.systems import Build, FilePath, MachineName, System, TemperatureRange
 from clusterflow.config.torsion import Metadynamics, Start, TorsionAtoms
 
 
@@ -148,8 +148,8 @@ class PropertyRun(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")
     """Letters, digits, _ and -; also the name of the default run folder."""
-    folder: Path | None = None
-    """Run folder; default `runs/<name>` below the current folder."""
+    folder: FilePath | None = None
+    """Run folder; a relative one is below the folder of this file. Default: `runs/<name>` below the current folder."""
     seed: int = Field(0, ge=0)
     """Every random choice follows from it."""
     potential: PropertyPotential
@@ -159,8 +159,8 @@ class PropertyRun(Section):
     failures: Failures = Failures()
     time_limit: Duration = 7 * 86_400.0
     """Of a single task."""
-    machine: str = "local"
-    """Name of a machine (`local`) or path of a machine file (hpc/*.yaml)."""
+    machine: MachineName = "local"
+    """Name of a machine (`local`) or path of a machine file (hpc/*.yaml), relative to this file."""
 
     @field_validator("potential", mode="before")
     @classmethod

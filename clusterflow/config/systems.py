@@ -29,6 +29,16 @@ def relative_to_file(value: Any, info: ValidationInfo) -> Any:
 FilePath = Annotated[Path, BeforeValidator(relative_to_file)]
 
 
+def machine_file(value: Any, info: ValidationInfo) -> Any:
+    """The path of a machine file, taken from the folder of this one. Of a name nothing is changed, so that what loads
+    machines can say which names there are."""
+    is_file = isinstance(value, str) and ("/" in value or value.endswith((".yaml", ".yml")))
+    return str(relative_to_file(value, info)) if is_file else value
+
+
+MachineName = Annotated[str, BeforeValidator(machine_file)]
+
+
 class MissingLinker(Section):
     """Removes linkers and caps the open carboxylates as formates (Dobbelaere 2025, 4.2)."""
 

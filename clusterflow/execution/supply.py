@@ -15,7 +15,7 @@ from clusterflow.core.data import Task, TaskResult
 from clusterflow.execution.parsl_pool import ParslPool
 from clusterflow.execution.watchdog import Progress
 
-RESUMABLE: Final = frozenset({"train", "explore"})
+RESUMABLE: Final = frozenset({"train", "explore", "dynamics"})
 """Kinds of task that go on from a checkpoint of their own."""
 
 

@@ -37,6 +37,15 @@ def test_short_forms_and_defaults(tmp_path: Path) -> None:
     assert PropertyRun.model_validate(to_json(run)) == run
 
 
+def test_folder_and_machine_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = load(tmp_path, "  - kind: energy_volume\nfolder: out\nmachine: ../hpc/slurm.yaml\n")
+    assert run.run_folder == tmp_path / "out"
+    assert Path(run.machine) == tmp_path / "../hpc/slurm.yaml"
+    assert load(tmp_path, "  - kind: energy_volume\nmachine: local\n").machine == "local"
+
+
 def test_a_path_is_a_model_beside_the_file(tmp_path: Path) -> None:
     run = load(tmp_path, "  - kind: energy_volume\n", potential="runs/mof5")
     assert isinstance(run.potential, Model)
