@@ -156,11 +156,13 @@ def residual_figure(last: ModelResult) -> str:
 
 def novelty_figure(entries: Sequence[NoveltyHistograms]) -> str:
     """Training atoms (filled) against explored atoms (outline), one panel per element, one iteration."""
+    levels = "Levels of different iterations or elements are not comparable: features and densities are fitted anew."
+    if any(e.unit == "eV/Å" for e in entries):
+        levels = "The disagreement of the committee on the force on an atom; comparable from iteration to iteration."
     return figure(
         [_novelty_panel(e) for e in entries],
         [("s3 fill", "training atoms"), ("s2 rule", "atoms of the explored frames")],
-        "Each histogram sums to 100 %. Further right = less known. Levels of different iterations or elements are not "
-        "comparable: features and densities are fitted anew.",
+        f"Each histogram sums to 100 %. Further right = less known. {levels}",
     )
 
 
