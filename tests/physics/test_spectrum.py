@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.units import fs, kB
 
 from clusterflow.core.data import Prediction
 from clusterflow.errors import ScienceError
 from clusterflow.explore.microcanonical import free_run
+from clusterflow.explore.thermodynamics import kinetic_energy
 from clusterflow.physics.spectrum import LIGHT, broadened, power_spectrum, window_steps
 from clusterflow.physics.vibrations import harmonic_modes
-from clusterflow.testing.analytic_potentials import AnalyticPotential
+from clusterflow.testing.analytic_potentials import AnalyticPotential, LennardJones
 
 
 @dataclass(frozen=True)
@@ -136,3 +138,18 @@ def test_an_energy_that_runs_away_is_told(tmp_path: Path) -> None:
             atoms, Runaway(), temperature_K=3000.0, equilibration=50, steps=2000, interval=2, timestep_fs=1.0,
             friction_time_fs=50.0, seed=1, workdir=tmp_path, keep_bonds=False,
         )  # fmt: skip
+
+
+def test_motion_at_constant_energy_has_the_temperature_asked_for(tmp_path: Path) -> None:
+    """Two atoms: taking out the motion of their centre must not heat what is left, which three of six freedoms are."""
+    start = bulk("Cu", "fcc", a=3.8).repeat((2, 1, 1))
+    potential = LennardJones(epsilon=0.25, sigma=2.6, cutoff=5.2)
+    found = []
+    for seed in range(60):
+        run = free_run(
+            start, potential, temperature_K=300.0, equilibration=20, steps=1, interval=1, timestep_fs=1.0,
+            friction_time_fs=5.0, seed=seed, workdir=tmp_path / str(seed), keep_bonds=False,
+        )  # fmt: skip
+        energy = kinetic_energy(run.velocities[0], start.get_masses())
+        found.append(2.0 * energy / (3.0 * kB))
+    assert np.mean(found) == pytest.approx(300.0, abs=110.0)  # 600 K if it does; the mean of 60 scatters by 32 K
