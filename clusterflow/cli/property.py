@@ -47,6 +47,13 @@ def names_and_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path]:
     return tuple(names), Path(file)
 
 
+def _asked(words: Sequence[str], only: Sequence[str], folder: Path | None) -> tuple[tuple[str, ...], Path, PropertyRun]:
+    """Names of the properties, the file, and what it says; with the run folder that was given instead, if one was."""
+    names, path = names_and_file(words)
+    config = load_properties(path)
+    return (*names, *only), path, config if folder is None else config.model_copy(update={"folder": folder})
+
+
 def run_properties(
     words: Sequence[str],
     *,
@@ -57,11 +64,7 @@ def run_properties(
     console: Console,
 ) -> int:
     """Runs or resumes the properties of a file, all or those named; returns the exit code of `clusterflow run`."""
-    names, path = names_and_file(words)
-    names = (*names, *only)
-    config = load_properties(path)
-    if folder is not None:
-        config = config.model_copy(update={"folder": folder})
+    names, path, config = _asked(words, only, folder)
     machine = load_machine(config.machine)
     with StopSignal().installed() as stop, open_property_session(config, environment(), names) as session:
         _greet(config, session, console)
@@ -103,11 +106,7 @@ def run_properties(
 
 def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path | None, console: Console) -> None:
     """Checks a property file with all that it names, and prints the tasks; computes and writes nothing."""
-    names, path = names_and_file(words)
-    names = (*names, *only)
-    config = load_properties(path)
-    if folder is not None:
-        config = config.model_copy(update={"folder": folder})
+    names, path, config = _asked(words, only, folder)
     machine = load_machine(config.machine)
     require_chosen(config, names)
     place = CampaignFolder(config.run_folder.absolute())

@@ -114,8 +114,7 @@ def heat_capacity_result(
     precision = cells[0].precision
     ours = sorted((c for c in cells if c.precision == precision), key=lambda c: math.prod(c.repeat))
     best = ours[-1]
-    fitted = bool(references)
-    if fitted:
+    if references:
         scaling = fitted_scaling(references, lowest)
     used = real_modes(best.modes, lowest)
     if not used.size:
@@ -123,49 +122,25 @@ def heat_capacity_result(
             f"{atoms.get_chemical_formula()} has no mode above {lowest:g} cm⁻¹.",
             todo="A single atom has none; otherwise look at the relaxed structure and at the potential.",
         )
-    at = np.array([temperature])
-    mass = float(atoms.get_masses().sum())
-    n = best.modes.cells
-    capacity = _per_cell(best, at, lowest, scaling)
-    excluded = int(best.modes.wavenumbers.size - used.size)
-    imaginary = int((best.modes.wavenumbers < 0.0).sum())
-    # What is left out would add k_B each at most, and so would the translations, which are vibrations of the infinite
-    # crystal; what else a larger cell would add is unknown, the last step says how much.
-    periodic = bool(atoms.pbc.any())
-    missing = (excluded + (best.modes.rigid if periodic else 0)) / n
-    step = abs(capacity - _per_cell(ours[-2], at, lowest, scaling)) if len(ours) > 1 else 0.0
-    error = max(missing, step)
-    per_gram = GAS_CONSTANT / mass
-    quanta = used * scaling
-    zero = zero_point_energy(quanta) / n
-    s = float(entropy(quanta, at)[0]) / n
-    f = float(free_energy(quanta, at)[0]) / n
-    known = error if error > 0.0 or len(ours) > 1 else None
-    room = f"at {temperature:g} K"
+    at, periodic = np.array([temperature]), bool(atoms.pbc.any())
+    capacity, step, error = _capacity(ours, at, lowest, scaling, periodic=periodic)
+    other = [c for c in cells if c.precision != precision and c.repeat == best.repeat]
+    per_gram, room = GAS_CONSTANT / float(atoms.get_masses().sum()), f"at {temperature:g} K"
     quantities = {
-        "c_V": Quantity(capacity * per_gram, "J/(g K)", _times(known, per_gram), f"specific heat {room}"),
+        "c_V": Quantity(capacity * per_gram, "J/(g K)", _times(error, per_gram), f"specific heat {room}"),
         "C_V per cell": Quantity(
-            capacity * GAS_CONSTANT, "J/(mol K)", _times(known, GAS_CONSTANT), f"of a cell {room}"
+            capacity * GAS_CONSTANT, "J/(mol K)", _times(error, GAS_CONSTANT), f"of a cell {room}"
         ),
         "C_V per atom": Quantity(
-            capacity / len(atoms), "k_B", _times(known, 1.0 / len(atoms)), "3 is the Dulong–Petit limit"
+            capacity / len(atoms), "k_B", _times(error, 1.0 / len(atoms)), "3 is the Dulong–Petit limit"
         ),
-        "zero-point energy": Quantity(zero, "eV", None, "of a cell"),
-        "free energy": Quantity(f, "eV", None, f"harmonic, of a cell {room}, zero-point energy included"),
-        "entropy": Quantity(s * GAS_CONSTANT, "J/(mol K)", None, f"harmonic, of a cell {room}"),
-        "modes": Quantity(float(best.modes.wavenumbers.size), "", None, f"of {n} cells, rigid motions not counted"),
-        "imaginary modes": Quantity(float(imaginary), "", None, "excluded"),
-        "modes excluded": Quantity(float(excluded), "", None, f"below {lowest:g} cm⁻¹, imaginary ones among them"),
-        "lowest mode": Quantity(float(best.modes.wavenumbers[0]), "cm⁻¹", None, "negative: imaginary"),
-        "highest mode": Quantity(float(best.modes.wavenumbers[-1]), "cm⁻¹", None, "before scaling"),
-        "scaling factor": Quantity(scaling, "", None, "fitted to the references" if fitted else "given"),
-        "acoustic residual": Quantity(best.modes.acoustic_residual, "eV/Å²", None, "0 for an exact Hessian"),
-        "asymmetry": Quantity(best.modes.asymmetry, "eV/Å²", None, "0 for an exact Hessian"),
+        **_harmonic(used * scaling, best.modes.cells, temperature),
+        **_of_modes(best, lowest),
+        "scaling factor": Quantity(scaling, "", None, "fitted to the references" if references else "given"),
     }
     if scaling != 1.0:
         plain = _per_cell(best, at, lowest, 1.0) * per_gram
         quantities["c_V, not scaled"] = Quantity(plain, "J/(g K)", None, room)
-    other = [c for c in cells if c.precision != precision and c.repeat == best.repeat]
     for c in other:
         difference = (_per_cell(c, at, lowest, scaling) - capacity) * per_gram
         quantities[f"c_V, {c.precision} − {precision}"] = Quantity(difference, "J/(g K)", None, room)
@@ -174,18 +149,59 @@ def heat_capacity_result(
         quantities=quantities,
         curves=_curves(atoms, ours, temperature, temperatures, lowest, scaling),
         notes=tuple(
-            _notes(
-                best,
-                ours,
-                other,
-                imaginary=imaginary,
-                excluded=excluded,
-                step=step / capacity if capacity else 0.0,
-                factor=scaling,
-                periodic=periodic,
-            )
+            _notes(ours, other, lowest, step=step / capacity if capacity else 0.0, factor=scaling, periodic=periodic)
         ),
     )
+
+
+def _capacity(
+    ours: Sequence[Cell], at: FloatArray, lowest: float, scaling: float, *, periodic: bool
+) -> tuple[float, float, float | None]:
+    """C_V of one cell in k_B from the largest, what the last enlargement changed, and the error (None: unknown)."""
+    best = ours[-1]
+    value = _per_cell(best, at, lowest, scaling)
+    # What is left out would add k_B each at most, and so would the translations, which are vibrations of the infinite
+    # crystal; what else a larger cell would add is unknown, the last step says how much.
+    missing = (_excluded(best, lowest) + (best.modes.rigid if periodic else 0)) / best.modes.cells
+    step = abs(value - _per_cell(ours[-2], at, lowest, scaling)) if len(ours) > 1 else 0.0
+    error = max(missing, step)
+    return value, step, error if error > 0.0 or len(ours) > 1 else None
+
+
+def _harmonic(quanta: FloatArray, cells: int, temperature: float) -> dict[str, Quantity]:
+    """Energies and entropy of one cell from the wavenumbers of so many cells."""
+    at, room = np.array([temperature]), f"at {temperature:g} K"
+    free, disorder = float(free_energy(quanta, at)[0]) / cells, float(entropy(quanta, at)[0]) / cells
+    return {
+        "zero-point energy": Quantity(zero_point_energy(quanta) / cells, "eV", None, "of a cell"),
+        "free energy": Quantity(free, "eV", None, f"harmonic, of a cell {room}, zero-point energy included"),
+        "entropy": Quantity(disorder * GAS_CONSTANT, "J/(mol K)", None, f"harmonic, of a cell {room}"),
+    }
+
+
+def _of_modes(best: Cell, lowest: float) -> dict[str, Quantity]:
+    """What the modes are, and what their Hessian was worth."""
+    modes = best.modes
+    left_out = f"below {lowest:g} cm⁻¹, imaginary ones among them"
+    return {
+        "modes": Quantity(
+            float(modes.wavenumbers.size), "", None, f"of {modes.cells} cells, rigid motions not counted"
+        ),
+        "imaginary modes": Quantity(float(_imaginary(best)), "", None, "excluded"),
+        "modes excluded": Quantity(float(_excluded(best, lowest)), "", None, left_out),
+        "lowest mode": Quantity(float(modes.wavenumbers[0]), "cm⁻¹", None, "negative: imaginary"),
+        "highest mode": Quantity(float(modes.wavenumbers[-1]), "cm⁻¹", None, "before scaling"),
+        "acoustic residual": Quantity(modes.acoustic_residual, "eV/Å²", None, "0 for an exact Hessian"),
+        "asymmetry": Quantity(modes.asymmetry, "eV/Å²", None, "0 for an exact Hessian"),
+    }
+
+
+def _imaginary(cell: Cell) -> int:
+    return int((cell.modes.wavenumbers < 0.0).sum())
+
+
+def _excluded(cell: Cell, lowest: float) -> int:
+    return int(cell.modes.wavenumbers.size - real_modes(cell.modes, lowest).size)
 
 
 def _times(value: float | None, factor: float) -> float | None:
@@ -232,18 +248,10 @@ def _curves(
 
 
 def _notes(
-    best: Cell,
-    ours: Sequence[Cell],
-    other: Sequence[Cell],
-    *,
-    imaginary: int,
-    excluded: int,
-    step: float,
-    factor: float,
-    periodic: bool,
+    ours: Sequence[Cell], other: Sequence[Cell], lowest: float, *, step: float, factor: float, periodic: bool
 ) -> list[str]:
-    notes = []
-    total = best.modes.wavenumbers.size
+    notes, best = [], ours[-1]
+    total, imaginary, excluded = best.modes.wavenumbers.size, _imaginary(best), _excluded(best, lowest)
     if imaginary:
         often = " More than is usual" if imaginary > _MANY_IMAGINARY * total else " A few are usual"
         notes.append(
@@ -263,7 +271,7 @@ def _notes(
     elif step > 0.01:
         notes.append(f"Not converged with the cell: the last enlargement changed C_V by {100 * step:.2g} %.")
     for c in other:
-        count = int((c.modes.wavenumbers < 0.0).sum())
+        count = _imaginary(c)
         if count != imaginary:
             notes.append(f"In {c.precision} {count} modes are imaginary, in {best.precision} {imaginary}.")
     return notes

@@ -14,9 +14,6 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from clusterflow.campaign.loop import Loop
-from clusterflow.campaign.outputs import write_outputs
-from clusterflow.campaign.session import open_session
 from clusterflow.campaign.tasks import Plan, task_key
 from clusterflow.config.campaign import Campaign
 from clusterflow.core import keys
@@ -25,7 +22,6 @@ from clusterflow.core.frames import digest, write_frames
 from clusterflow.core.protocols import Engine
 from clusterflow.evaluate.metrics import compare
 from clusterflow.execution import apps
-from clusterflow.execution.serial_engine import SerialEngine
 from clusterflow.execution.stages import STAGES
 from clusterflow.execution.workplace import Workplace, describe_fragments
 from clusterflow.state.fragments import SOURCES
@@ -33,6 +29,7 @@ from clusterflow.state.journal import decisions_digest, read_events
 from clusterflow.state.labels import LabelStore
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import read_json, verify_folder
+from clusterflow.testing.serial_drive import drive
 from clusterflow.testing.toy_campaign import toy_result
 
 CALCULATOR: Final = {"kind": "ase", "calculator": "ase.calculators.lj:LennardJones",
@@ -75,24 +72,9 @@ def drive_toy(
     engine: Callable[[Engine], Engine] = lambda e: e,
     stop: Callable[[], bool] = lambda: False,
 ) -> Plan:
-    """One driver, from opening to the end, as `clusterflow run` with the serial engine; ``engine`` may wrap that."""
-    with toy_stages(), open_session(config, {}) as session:
-        runner = engine(SerialEngine(apps.run_task, session.folder.root))
-        loop = Loop(
-            config=config,
-            inputs=session.inputs,
-            snapshot=session.snapshot,
-            journal=session.journal,
-            engine=runner,
-            published=lambda task: apps.published(task, session.folder),
-            watch=lambda *_: None,
-            stop=stop,
-        )
-        plan = loop.run()
-        write_outputs(session.folder, session.snapshot)
-        event = session.journal.append("finished", reason=plan.finished or plan.failed, failed=bool(plan.failed))
-        session.snapshot.apply(event)
-        return plan
+    """`drive` with toys for stages."""
+    with toy_stages():
+        return drive(config, engine=engine, stop=stop)[0]
 
 
 def published_keys(root: Path) -> set[str]:

@@ -18,18 +18,14 @@ from ase.io import read
 from rich.console import Console
 
 from clusterflow.campaign.export import export, find_source
-from clusterflow.campaign.loop import Loop
-from clusterflow.campaign.outputs import write_outputs
-from clusterflow.campaign.session import open_session
 from clusterflow.cli.export import export_potential, import_dataset
 from clusterflow.config.campaign import Campaign
 from clusterflow.core import keys
 from clusterflow.core.frames import read_frames, write_frames
 from clusterflow.errors import ClusterflowError, InputError, StructureError
 from clusterflow.exchange.psiflow_dataset import read_psiflow
-from clusterflow.execution import apps
-from clusterflow.execution.serial_engine import SerialEngine
 from clusterflow.testing.potential_contract import tiny_labelled_frames
+from clusterflow.testing.serial_drive import drive
 from clusterflow.train.learners import load_potential
 from clusterflow.train.linear_config import LinearModelSettings, LinearTrainingSettings
 from clusterflow.train.linear_train import LinearTrainer
@@ -65,20 +61,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "stop": {"iterations": 1},
         }
     )
-    with open_session(config, {"clusterflow": "0", "packages": {"tblite": "1.2.3"}, "commit": "abc"}) as session:
-        loop = Loop(
-            config=config,
-            inputs=session.inputs,
-            snapshot=session.snapshot,
-            journal=session.journal,
-            engine=SerialEngine(apps.run_task, session.folder.root),
-            published=lambda task: apps.published(task, session.folder),
-            watch=lambda *_: None,
-            stop=lambda: False,
-        )
-        assert loop.run().finished
-        session.snapshot.apply(session.journal.append("finished", reason="all is done", failed=False))
-        write_outputs(session.folder, session.snapshot)
+    told = {"clusterflow": "0", "packages": {"tblite": "1.2.3"}, "commit": "abc"}
+    assert drive(config, environment=told)[0].finished
     return place / "run"
 
 
@@ -192,7 +176,7 @@ def test_the_model_card_tells_what_the_run_folder_knows(exported: tuple[Path, st
         "Noise of the labels: not measured",
         "| methanol | 400 K | constant volume | 2 |",
         "not DFT",
-        "which finished: all is done",
+        "which finished: all 1 iterations are done",
         "commit abc",
         "tblite 1.2.3",
         "arXiv:2504.03881",

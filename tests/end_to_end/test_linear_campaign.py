@@ -12,16 +12,13 @@ import pytest
 from ase.build import molecule
 from ase.io import read
 
-from clusterflow.campaign.loop import Loop
-from clusterflow.campaign.outputs import write_outputs
 from clusterflow.campaign.report import write_report
-from clusterflow.campaign.session import open_session
 from clusterflow.config.campaign import Campaign
 from clusterflow.core.frames import write_frames
 from clusterflow.errors import ConfigError, InputError
-from clusterflow.execution import apps
-from clusterflow.execution.serial_engine import SerialEngine
+from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import Snapshot
+from clusterflow.testing.serial_drive import drive
 from clusterflow.train.learners import load_potential
 
 MODEL = {"cutoff": "4 Å", "radial": 8, "density": 4, "l_max": 2, "channels": 6, "features": 4}
@@ -52,21 +49,9 @@ def campaign(place: Path, **changes: Any) -> Campaign:
 
 def run(config: Campaign) -> tuple[str, Snapshot]:
     """To the end with the serial engine; writes outputs and report."""
-    with open_session(config, {}) as session:
-        loop = Loop(
-            config=config,
-            inputs=session.inputs,
-            snapshot=session.snapshot,
-            journal=session.journal,
-            engine=SerialEngine(apps.run_task, session.folder.root),
-            published=lambda task: apps.published(task, session.folder),
-            watch=lambda *_: None,
-            stop=lambda: False,
-        )
-        plan = loop.run()
-        write_outputs(session.folder, session.snapshot)
-        write_report(session.folder, session.snapshot)
-        return plan.finished or plan.failed, session.snapshot
+    plan, snapshot = drive(config)
+    write_report(CampaignFolder(config.run_folder), snapshot)
+    return plan.finished or plan.failed, snapshot
 
 
 @pytest.mark.parametrize("loop", [{}, {"loop": {"kind": "streaming", "retrain_after": 3}}])
