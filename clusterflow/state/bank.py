@@ -61,7 +61,8 @@ class Bank:
         self.folder = Path(folder)
         marker = self.folder / "format.json"
         if not marker.is_file():
-            if self.folder.is_dir() and any(not p.name.startswith(".tmp-") for p in self.folder.iterdir()):
+            held = self.folder.is_dir() and any(not p.name.startswith(".tmp-") for p in self.folder.iterdir())
+            if held and not marker.is_file():  # asked again: another process may just have made the bank
                 raise StateError(
                     "This folder is not a bank of labels: it holds other things and no format.json.",
                     where=str(self.folder),

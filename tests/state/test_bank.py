@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def test_what_is_not_a_bank(tmp_path: Path) -> None:
     (tmp_path / "home" / "thesis.tex").write_text("…")
     with pytest.raises(StateError, match="not a bank of labels"):
         Bank(tmp_path / "home")
+
+
+def test_made_by_somebody_else_in_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.iterdir
+
+    def late(folder: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", listed)
+        Bank(folder).put(thermal(12), label(thermal(12)), {})  # after the question whether this is a bank
+        return listed(folder)
+
+    (tmp_path / "bank").mkdir()
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert len(list(Bank(tmp_path / "bank").entries())) == 1
 
 
 def _put(folder: Path, seed: int) -> bool:
