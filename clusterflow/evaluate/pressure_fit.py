@@ -20,6 +20,7 @@ from clusterflow.errors import ScienceError
 
 MIN_POINTS = 5
 _GRID, _DRAWS = 241, 300
+_SCALES = tuple(float(s) for s in np.geomspace(1.4, 8.0, 5))
 _LEAST_ERROR = 1e-4
 """Of a pressure, relative to the range of all: the process needs some noise to be solvable."""
 
@@ -28,7 +29,8 @@ _LEAST_ERROR = 1e-4
 class PressureFit:
     """``volume`` (g,) Å³ ascending, ``pressure`` (g,) GPa with ``error`` (g,); ``bulk`` GPa at ``v0`` Å³ where P = 0;
     ``highest`` GPa: the maximum below V₀ at ``v_highest``, ``reached`` if P falls again on its far side. Each with its
-    standard error. ``misfit``: rms of (point − curve)/error."""
+    standard error. ``misfit``: by how much the errors of the points had to be
+    multiplied to be likely, 1 where they need not (`_Process.noise_scale`)."""
 
     volume: FloatArray
     pressure: FloatArray
@@ -66,6 +68,10 @@ def fit_pressure(
         found = _Process(v, p, error, restarts=2 if last else 0)
         curve = found.mean(grid)
         slopes = np.interp(v, grid, np.gradient(curve, grid))
+    misfit = found.noise_scale()
+    if misfit > 1.0:
+        found = _Process(v, p, misfit * error, restarts=2)
+        curve = found.mean(grid)
     covariance = found.covariance(grid)
     draws = _draws(curve, covariance)
     v0 = _zero(grid, curve, near=_first_zero(grid, curve))
@@ -89,7 +95,7 @@ def fit_pressure(
         highest_error=_with_others(float(np.std(tops)), highest, [c[_top(grid, c, v0)] for c in others]),
         v_highest=float(grid[k]),
         reached=bool(curve[k] - curve[low] > 2.0 * np.hypot(deviation[low], deviation[k])),
-        misfit=float(np.sqrt(np.mean(((p - found.mean(v)) / error) ** 2))),
+        misfit=misfit,
     )
 
 
@@ -150,6 +156,21 @@ class _Process:
 
         kernel = clone(self._regressor.kernel_)
         return _Process(*self._data, kernel.set_params(k2__k2__length_scale=factor * kernel.k2.k2.length_scale))
+
+    def likelihood(self) -> float:
+        """Logarithm of the density of the points, in units of 1/GPaⁿ, with the best kernel."""
+        return float(self._regressor.log_marginal_likelihood_value_ - len(self._data[0]) * np.log(self._scale))
+
+    def noise_scale(self) -> float:
+        """The factor on all errors with which the points are most likely; 1 if that is not significant.
+
+        The distance of points from the curve would not tell: where errors are too small, the process follows the
+        noise. Significant: more likely by two units of the logarithm (two standard deviations of one parameter).
+        """
+        v, p, error = self._data
+        likely = {1.0: self.likelihood()} | {s: _Process(v, p, s * error).likelihood() for s in _SCALES}
+        best = max(likely, key=likely.__getitem__)
+        return best if likely[best] - likely[1.0] > 2.0 else 1.0
 
     def mean(self, volumes: FloatArray) -> FloatArray:
         """P in GPa."""

@@ -197,7 +197,7 @@ def _quantities(
     for name, values in judged:
         if name in found and np.isfinite(spread := convergence.spread(values)):
             found[f"spread of {name}"] = Quantity(spread, "GPa", None, "as more of every run is discarded")
-    found["misfit"] = Quantity(fit.misfit, "", None, "rms distance of the points from the curve, in their errors")
+    found["misfit"] = Quantity(fit.misfit, "", None, "scatter of the points in their errors; 1 if not more")
     return found
 
 
@@ -258,10 +258,10 @@ def _notes(
                 f"Not converged: {what} {told} as {convergence.discards[0]:.0%} to {convergence.discards[-1]:.0%} of "
                 f"every run is discarded, {tolerance:.3g} GPa is wanted: longer runs, or more `rounds:`."
             )
-    if fit.misfit > 1.5:
+    if fit.misfit > 1.0:
         notes.append(
-            f"The points lie {fit.misfit:.2g} of their errors from the curve: errors are too small (runs shorter than "
-            "their slow motions), or the curve has a step that it cannot follow."
+            f"The points scatter {fit.misfit:.2g} times as far as their errors say (± is widened for that): runs are "
+            "shorter than their slow motions, or the curve has a step that it cannot follow."
         )
     if not fit.reached:
         notes.append(

@@ -120,6 +120,17 @@ def test_points_that_cannot_tell_are_refused() -> None:
                         temperature=300.0)  # fmt: skip
 
 
+def test_errors_that_are_too_small_are_noticed_and_made_up_for() -> None:
+    v = np.linspace(0.97 * V0, 1.04 * V0, 16)
+    for seed in range(3):
+        p = pressure(v) + np.random.default_rng(seed).normal(0.0, 0.04, len(v))
+        honest, bold = (fit_pressure(v, p, np.zeros(len(v)), np.full(len(v), said)) for said in (0.04, 0.01))
+        assert honest.misfit == 1.0
+        assert 2.0 < bold.misfit < 8.0
+        assert bold.bulk_error == pytest.approx(honest.bulk_error, rel=0.7)
+        assert abs(bold.bulk - K) < 3.5 * bold.bulk_error
+
+
 def test_a_straight_line_stays_one() -> None:
     v = np.linspace(90.0, 110.0, 8)
     fit = fit_pressure(v, -0.5 * (v - 100.0), np.zeros(8), np.full(8, 0.05))
