@@ -14,6 +14,7 @@ from ase import Atoms
 from clusterflow.campaign.arm_curves import arm_curves
 from clusterflow.campaign.calibrations import calibration_rows, noise_statement
 from clusterflow.campaign.held_out import DECISION
+from clusterflow.campaign.ramp import ramp_rows
 from clusterflow.campaign.status import model_rows
 from clusterflow.core import keys
 from clusterflow.core.frames import certificate_from_atoms, with_label, write_frames
@@ -73,7 +74,7 @@ def _write_outputs(folder: CampaignFolder, snapshot: Snapshot) -> None:
             "test_set": _test_set(snapshot),
             "arms": [curve.to_json() for curve in arm_curves(snapshot)],
             "new_labels": _before_training(snapshot),
-            **_ramp(snapshot),
+            **({"ramp": rows} if (rows := ramp_rows(snapshot)) else {}),
             "noise": noise_statement(snapshot),
             "novelty": _novelty_calibrations(folder, snapshot),
             **json.loads((folder.result("evaluate", last) / "metrics.json").read_text(encoding="utf-8")),
@@ -105,20 +106,6 @@ def _write_calibration(folder: CampaignFolder, snapshot: Snapshot, frames: Seque
         models_made = [v["model_id"] for n, v in snapshot.decisions.items() if n.startswith("model/")]
         told = Calibration(model, str(frames[-1].info[keys.LEVEL]), tolerance, str(models_made[-1]))
         replace_bytes(folder.calibration, json.dumps(told.to_json(), indent=1).encode())
-
-
-def _ramp(snapshot: Snapshot) -> dict[str, Any]:
-    """What each iteration of a temperature ramp told, with the frames that it gave; nothing without one."""
-    rows = [
-        {
-            "iteration": (number := int(name.split("/")[1])),
-            **value,
-            "accepted": len(snapshot.decisions.get(f"selected/{number}", {}).get("fragments", ())),
-        }
-        for name, value in snapshot.decisions.items()
-        if name.startswith("ramp/")
-    ]
-    return {"ramp": sorted(rows, key=lambda row: row["iteration"])} if rows else {}
 
 
 def _novelty_calibrations(folder: CampaignFolder, snapshot: Snapshot) -> list[dict[str, Any]]:

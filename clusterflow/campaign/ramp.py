@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clusterflow.config.ramp import Ramp
-from clusterflow.state.snapshot import Outcome
+from clusterflow.state.snapshot import Outcome, Snapshot
 
 
 def temperature_after(ramp: Ramp, records: Sequence[Mapping[str, Any]]) -> float:
@@ -57,6 +57,20 @@ def judge(
         "then": then,
         "reason": told,
     }
+
+
+def ramp_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """What each iteration of a temperature ramp told, with the number of structures it gave to label ("accepted")."""
+    rows = [
+        {
+            "iteration": (number := int(name.split("/")[1])),
+            **value,
+            "accepted": len(snapshot.decisions.get(f"selected/{number}", {}).get("fragments", ())),
+        }
+        for name, value in snapshot.decisions.items()
+        if name.startswith("ramp/")
+    ]
+    return sorted(rows, key=lambda row: row["iteration"])
 
 
 def _kind(why: str) -> str:

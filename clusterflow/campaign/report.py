@@ -14,6 +14,7 @@ from clusterflow.campaign.arm_curves import arm_curves
 from clusterflow.campaign.arms import is_of_arm
 from clusterflow.campaign.calibrations import calibration_rows
 from clusterflow.campaign.lag import model_lag
+from clusterflow.campaign.ramp import ramp_rows
 from clusterflow.campaign.report_structures import asking_iterations, explored, tested
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.timeline import running_periods, strips
@@ -34,6 +35,7 @@ from clusterflow.evaluate.report.data import (
     NoveltyHistograms,
     PotentialFiles,
     QueueRow,
+    RampRow,
     ReportData,
     StructureView,
     TimingRow,
@@ -109,6 +111,7 @@ def report_data(folder: CampaignFolder, snapshot: Snapshot) -> ReportData:
         calibrations=tuple(_calibrations(folder, snapshot)),
         feature_maps=tuple(maps),
         walkers=tuple(_walkers(snapshot)),
+        ramp=tuple(RampRow(**row) for row in ramp_rows(snapshot)),
         fragments=tuple(_fragments(folder, snapshot, unit)),
         structures=tuple(structures),
         failures=tuple(

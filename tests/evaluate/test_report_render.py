@@ -14,13 +14,13 @@ import pytest
 from clusterflow.errors import StateError
 from clusterflow.evaluate.report import ReportData, render_report, report_data_from_json
 from clusterflow.evaluate.report.calibration_data import CalibrationView, ReliabilityView
-from clusterflow.evaluate.report.data import Citation, FailureRow, PotentialFiles, StructureView, WalkerRow
+from clusterflow.evaluate.report.data import Citation, FailureRow, PotentialFiles, RampRow, StructureView, WalkerRow
 from clusterflow.evaluate.report.render import render_html
 
 HOSTILE = """</script><script>document.title='owned'</script><img src=x onerror="alert(1)">'"&"""
 SECTIONS = (
-    "learning", "parity", "errors", "novelty", "correlation", "calibration", "features", "in3d", "walkers", "fragments",
-    "failures", "timings", "workers", "settings", "environment", "usage", "citations",
+    "learning", "parity", "errors", "novelty", "correlation", "calibration", "features", "in3d", "ramp", "walkers",
+    "fragments", "failures", "timings", "workers", "settings", "environment", "usage", "citations",
 )  # fmt: skip
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 
@@ -66,6 +66,7 @@ def hostile(example):
         settings={HOSTILE: HOSTILE},
         environment={HOSTILE: HOSTILE},
         walkers=(WalkerRow(1, HOSTILE, HOSTILE, stop_reason=HOSTILE),),
+        ramp=(RampRow(1, 100.0, 1, 1, 0, HOSTILE, HOSTILE),),
         failures=(FailureRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         fragments=(StructureView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), ("core",), kind=HOSTILE, status=HOSTILE),),
         structures=(StructureView(HOSTILE, (HOSTILE,), ((0.0, 0.0, 0.0),), scalars={HOSTILE: (1.0,)}),),
@@ -86,10 +87,11 @@ def test_page_is_well_formed_and_loads_nothing(example_report, kind):
     assert "@import" not in text
     assert "url(" not in text
     assert len(page.ids) == len(set(page.ids))
-    assert [i for i in page.ids if i in SECTIONS] == list(SECTIONS)
-    assert page.anchors == [f"#{s}" for s in SECTIONS]
+    sections = [s for s in SECTIONS if data.ramp or s != "ramp"]
+    assert [i for i in page.ids if i in SECTIONS] == sections
+    assert page.anchors == [f"#{s}" for s in sections]
     assert all(link.startswith("https://") for link in page.links)
-    assert page.tags.count("section") == len(SECTIONS)
+    assert page.tags.count("section") == len(sections)
     assert "nan" not in re.sub(r"<style>.*?</style>|<script.*?</script>", "", text, flags=re.S).lower().split()
     assert "None" not in re.sub(r"<[^>]*>|None\.", "", re.sub(r"<script.*?</script>", "", text, flags=re.S))
 
@@ -110,10 +112,10 @@ def test_every_part_is_there(example_report):
     for expected in (
         "MOF-5 with missing linkers", "finished", "MAE_P95", "60 % lower", "1 of 27 failed", "Zn, iteration 2",
         "mof5, missing linker", "termination", "H–O 0.61 Å apart", "did not converge", "load_potential",
-        "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]",
+        "arxiv.org/abs/2504.03881", "[meV/Å]", "[meV/atom]", "[nats]", "[K]", "[GPa]", "[MB]", "5 of 8 walkers blew up",
     ):  # fmt: skip
         assert expected in text, expected
-    assert text.count("<svg") == 2 + 4 + 4 + 2 + 10 + 2 + 8 + 4 + 1
+    assert text.count("<svg") == 2 + 4 + 4 + 2 + 10 + 2 + 8 + 4 + 3 + 1
 
 
 def test_a_campaign_without_a_model_says_so():

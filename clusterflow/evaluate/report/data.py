@@ -147,6 +147,20 @@ class WalkerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RampRow:
+    """An iteration of a temperature ramp: walks, how many of them were ``unstable``, structures ``accepted`` for
+    labelling, what followed (``then``: rise, repeat, end or stop) and why, in words."""
+
+    iteration: int
+    temperature_K: float
+    walkers: int
+    unstable: int
+    accepted: int
+    then: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StructureView:
     """A fragment or frame to be drawn. ``positions`` (n, 3) in Å; ``regions`` (n,) "core", "mantle" or "termination";
     ``bonds`` pairs of indices; ``status`` such as "labelled", "failed", "in work"; ``certificate`` what is claimed
@@ -296,6 +310,8 @@ class ReportData:
     """Where the last model stands against the noise of its labels, in words."""
     feature_maps: tuple[FeatureMap, ...] = ()
     walkers: tuple[WalkerRow, ...] = ()
+    ramp: tuple[RampRow, ...] = ()
+    """Empty unless the temperature rises with the iterations."""
     fragments: tuple[StructureView, ...] = ()
     structures: tuple[StructureView, ...] = ()
     """Test frames with the errors of the last model, explored frames with their novelty."""

@@ -8,6 +8,7 @@ from clusterflow.evaluate.report.data import Citation, PotentialFiles, ReportDat
 from clusterflow.evaluate.report.gallery import fragments, structures
 from clusterflow.evaluate.report.markup import Section, code, definitions, folded, link, missing, paragraph, text
 from clusterflow.evaluate.report.quality import correlation, errors, feature_map, learning, novelty, parity
+from clusterflow.evaluate.report.ramp import ramp
 from clusterflow.evaluate.report.running import failures, timings, walkers, workers
 
 CITATIONS = (
@@ -94,4 +95,8 @@ def all_sections(data: ReportData) -> list[Section]:
     makers = (learning, parity, errors, novelty, correlation, calibration, feature_map, structures, walkers, fragments,
               failures, timings, workers, settings, environment, usage, citations)  # fmt: skip
     made = [make(data) for make in makers]
-    return [made[0], controls([data.arms]), *made[1:]] if data.arms else made
+    if data.arms:
+        made.insert(1, controls([data.arms]))
+    if data.ramp:
+        made.insert([s.anchor for s in made].index("walkers"), ramp(data))
+    return made
