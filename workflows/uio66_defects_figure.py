@@ -59,14 +59,17 @@ for axis, system in zip(axes[0], systems, strict=True):
     axis.set(xscale="log", yscale="log", title=system.replace("_", " "),
              xlabel="predicted DFT cost, pristine cells", ylabel="force MAE_P95, meV/Å")  # fmt: skip
     axis.legend(frameon=False, fontsize=8)
-    axis.yaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}")
     axis.tick_params(axis="y", which="minor", labelsize=7)
     for a in advantages(runs):
         if a.core_seconds and a.labels:
-            low, high = a.core_seconds.low or 0, a.core_seconds.high or 0
-            print(f"<!-- {system}: {a.arm} needs {a.core_seconds.mean:.2f} ({low:.2f} to {high:.2f}) times the cost, "
-                  f"{a.labels.mean:.2f} times the labels; reached in {a.reached} of {a.seeds} -->")  # fmt: skip
+            low, high = a.core_seconds.low, a.core_seconds.high
+            spread = "" if low is None or high is None else f" ({low:.2g} to {high:.2g})"
+            print(f"<!-- {system}: {a.arm} needs {a.core_seconds.mean:.2g}{spread} times the cost, "
+                  f"{a.labels.mean:.2g} times the labels; reached in {a.reached} of {a.seeds} -->")  # fmt: skip
 args.output.parent.mkdir(parents=True, exist_ok=True)
 fig.savefig(args.output, dpi=150)
 
