@@ -70,14 +70,16 @@ def properties(
     ] = False,
 ) -> None:
     """Computes properties with a potential (curves against volume, heat capacity …), or resumes where it was."""
-    from clusterflow.cli.property import plan_properties, run_properties
+    from clusterflow.cli.property import names_and_file, plan_properties, run_properties
+    from clusterflow.config.document import lines_told
 
-    if dry_run:
-        plan_properties(words, only=only or [], folder=folder, console=console)
-        return
-    code = run_properties(
-        words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
-    )
+    with lines_told(names_and_file(words)[1]):
+        if dry_run:
+            plan_properties(words, only=only or [], folder=folder, console=console)
+            return
+        code = run_properties(
+            words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
+        )
     sys.exit(code)
 
 

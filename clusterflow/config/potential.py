@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.section import Section
@@ -15,6 +15,11 @@ from clusterflow.config.systems import FilePath
 from clusterflow.errors import InputError
 
 Precision = Literal["float64", "float32"]
+_FILES: Final = {
+    *(".yaml", ".yml", ".json", ".extxyz", ".xyz", ".cif"),
+    *(".ckpt", ".pt", ".pt2", ".pth", ".safetensors", ".zip", ".model"),
+}
+"""Endings of files that are taken for potentials by mistake, or are those of other programs."""
 
 
 class Model(Section):
@@ -25,6 +30,20 @@ class Model(Section):
     """Model folder (it holds `model.json`), or the run folder of a campaign; relative to this YAML file."""
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
+
+    @field_validator("folder")
+    @classmethod
+    def _no_file(cls, value: Path) -> Path:
+        # os.path: a name that is too long for a file is none, without an error
+        is_folder, is_file = os.path.isdir(value), os.path.isfile(value)  # noqa: PTH112, PTH113
+        if value.name == "model.json" or is_file or (value.suffix.lower() in _FILES and not is_folder):
+            hint = f"; give '{value.parent}'" if value.name == "model.json" else ""
+            raise ValueError(
+                f"'{value.name}' is a file; a potential is a folder with model.json, such as `model` in the run folder "
+                f"of a campaign or in an export{hint}; or an ASE calculator: "
+                '{kind: ase, calculator: "ase.calculators.emt:EMT"}'
+            )
+        return value
 
     def model_folder(self) -> Path:
         """Where `model.json` is.
