@@ -100,6 +100,11 @@ def gather_property_inputs(config: PropertyRun, folder: CampaignFolder | None = 
     return PropertyInputs(tuple(structures), identity, told)
 
 
+def property_structures(config: PropertyRun) -> dict[str, Atoms]:
+    """The built structures by name; raises as `gather_property_inputs`."""
+    return {s.name: s.atoms() for s in config.structures}
+
+
 def _potential(
     section: Model | Calculator, folder: CampaignFolder | None
 ) -> tuple[tuple[str, ...], Mapping[str, Any], str]:

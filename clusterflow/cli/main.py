@@ -66,7 +66,7 @@ def properties(
     ] = EngineName.parsl,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check file, structures and potential, show the tasks; compute nothing.")
+        bool, typer.Option("--dry-run", help="Check file and structures, show the tasks, try one force call each.")
     ] = False,
 ) -> None:
     """Computes properties with a potential (curves against volume, heat capacity …), or resumes where it was."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_validator
 
 from clusterflow.config.mistakes import PlacedError
 from clusterflow.config.section import Section
@@ -102,7 +102,14 @@ class Calculator(Section):
         return CalculatorPotential(named.new_calculator, named.level_of_theory)
 
 
-PropertyPotential = Annotated[Model | Calculator, Field(discriminator="kind")]
+Potential: TypeAlias = Model | Calculator
+PropertyPotential = Annotated[Potential, Field(discriminator="kind")]
+
+
+def read_potential(data: Any) -> Potential:
+    """The section that `to_json` of it gave."""
+    read: Potential = TypeAdapter(PropertyPotential).validate_python(data)
+    return read
 
 
 def potential_section(value: Any) -> Any:
