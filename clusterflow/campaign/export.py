@@ -139,6 +139,9 @@ def export(source: Source, output: Path, forms: Sequence[str], *, licence: str =
                 done.left_out[form] = reason
                 continue
             _make(form, source, partial, done, licence=licence, compile=compile)
+        if source.campaign is not None and source.campaign.metrics.is_file():
+            shutil.copyfile(source.campaign.metrics, partial / "metrics.json")
+            done.files["metrics.json"] = "errors on the test set, for programs; `clusterflow property` shows them"
         _sums(partial)
         done.files["SHA256SUMS"] = "`sha256sum -c SHA256SUMS` verifies the folder"
         if output.exists():

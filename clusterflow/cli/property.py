@@ -13,6 +13,7 @@ from clusterflow.campaign.property_forecast import foreseen
 from clusterflow.campaign.property_graph import REDUCTION, WORK, PropertyInputs
 from clusterflow.campaign.property_outputs import output_files, write_property_outputs
 from clusterflow.campaign.property_plan import PropertyPlanner
+from clusterflow.campaign.property_potential import facts_line
 from clusterflow.campaign.property_session import (
     PropertySession,
     gather_property_inputs,
@@ -120,7 +121,7 @@ def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path |
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"{path} is valid. Property run '{config.name}', run folder {place.root}")
-    say(f"potential: {inputs.identity}")
+    say(f"potential: {facts_line(inputs.facts, inputs.identity)}")
     table = Table(box=None, pad_edge=False, title="tasks, of which are done already", title_justify="left")
     for column in ("property", "structure", "atoms", "work", "tasks", "done"):
         table.add_column(column, justify="right" if column in ("atoms", "tasks", "done") else "left")
@@ -156,7 +157,7 @@ def _greet(config: PropertyRun, session: PropertySession, console: Console) -> N
     verb = "resuming" if session.resumed else "new property run"
     for line in (
         f"{verb} {config.name} in {session.folder.root}",
-        f"potential: {session.inputs.identity}",
+        f"potential: {facts_line(session.inputs.facts, session.inputs.identity)}",
         *(f"changed since last time: {change}" for change in session.changes),
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

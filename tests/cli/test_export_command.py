@@ -91,7 +91,8 @@ def test_everything_is_there_and_sums_are_right(exported: tuple[Path, str]) -> N
     folder, said = exported
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert names == {
-        "README.md", "SHA256SUMS", "ase_example.py", "dataset.extxyz", "dataset.json", "openmm_example.py",
+        "README.md", "SHA256SUMS", "ase_example.py", "dataset.extxyz", "dataset.json", "metrics.json",
+        "openmm_example.py",
         "lammps/methanol.data", "lammps/methanol.expected", "lammps/run_in_lammps.py",
         "model/history.json", "model/model.json", "model/weights.safetensors",
         "psiflow/dataset.xyz", "psiflow/psiflow_example.py", "structures/methanol.extxyz",
@@ -199,7 +200,9 @@ def test_an_export_replaces_an_earlier_one_but_nothing_else(exported: tuple[Path
         out(finished, mine, force=True)
     assert (mine / "thesis.tex").exists()
     again, said = out(finished, folder.parent / "again", forms=["card"])
-    assert sorted(p.name for p in again.iterdir()) == ["README.md", "SHA256SUMS", "model", "structures"]
+    assert sorted(p.name for p in again.iterdir()) == [
+        "README.md", "SHA256SUMS", "metrics.json", "model", "structures",
+    ]  # fmt: skip
     assert "no licence is stated" in said
     assert "| licence of the potential | not stated |" in (again / "README.md").read_text()
     shorter, _ = out(finished, again, forms=["ase"], force=True)
