@@ -123,12 +123,13 @@ def simulate(
 def plan(
     config: Config,
     machine: Annotated[str | None, typer.Option(help="Machine name or file, instead of the campaign's own.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Run folder, instead of the one the file names.")] = None,
     gpu_speed: Annotated[float, typer.Option(min=0.1, help="Cores that one GPU replaces, in the estimate.")] = 20.0,
 ) -> None:
     """Prints the job scripts, the predicted core- and GPU-hours, and the first fragments. Submits nothing."""
     from clusterflow.cli.plan import plan_campaign
 
-    plan_campaign(config, machine=machine, gpu_speed=gpu_speed, console=console)
+    plan_campaign(config, machine=machine, folder=folder, gpu_speed=gpu_speed, console=console)
 
 
 @app.command()
