@@ -211,6 +211,13 @@ def test_structures_shipped_state_the_source_and_licence_of_their_readme() -> No
             assert system.source.split()[2].partition(" ")[0] in source, path
 
 
+def test_what_the_streaming_loop_cannot_do_is_a_plain_list(tmp_path: Path) -> None:
+    assert load_campaign(write(tmp_path, GOOD)).only_synchronous() == []
+    told = load_campaign(write(tmp_path, GOOD + "controls: {arms: [random], share: 0.5}\n")).only_synchronous()
+    assert [at for _, at in told] == [("controls",)]
+    assert "loop: {kind: synchronous}" in told[0][0]
+
+
 def test_schema_knows_every_section() -> None:
     schema = Campaign.model_json_schema()
     assert set(schema["properties"]) >= {"systems", "start", "explore", "score", "select", "extract", "label", "train"}
