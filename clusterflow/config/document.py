@@ -19,7 +19,11 @@ Sort = Literal["campaign", "property", "machine"]
 MACHINE_KINDS: Final = ("local", "slurm", "pbs", "kubernetes")
 _MACHINE_KEYS: Final = {"kind", "cores", "lanes"}
 _STRUCTURES: Final = {".cif", ".extxyz", ".pdb", ".poscar", ".vasp", ".xyz"}
-_NAMED: Final[Mapping[str, str]] = {"systems": "system", "structures": "structure", "properties": "property"}
+_NAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "systems": ("system",),
+    "structures": ("structure", "system"),  # of a property file; built by the code that builds systems
+    "properties": ("property",),
+}
 """Key of a list whose entries have names → how messages call an entry: system 'crystal'."""
 
 
@@ -169,9 +173,10 @@ def naming_line(path: Path, where: str) -> str:
         return ""
     entries = [
         (key, n)
-        for key, word in _NAMED.items()
+        for key, called in _NAMED.items()
         for n, entry in enumerate(data.get(key) or ())
-        if isinstance(entry, dict) and f"{word} '{entry.get('name', entry.get('kind'))}'" in where
+        if isinstance(entry, dict)
+        and any(f"{word} '{entry.get('name', entry.get('kind'))}'" in where for word in called)
     ]
     files = [trail for trail, value in _texts(data) if _names(path, value, where)]
     # a file within the entry that is named, the entry, any file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,10 +57,19 @@ class Model(Section):
         for folder in (self.folder, self.folder / "model"):
             if (folder / "model.json").is_file():
                 return folder
+        there = self.folder.is_dir()
+        todo = "Give the folder `model` of a campaign that has finished, or what `clusterflow train` wrote."
+        if (self.folder / "journal.jsonl").is_file():
+            todo = "Its campaign has not finished: `clusterflow run` of its file resumes it, and writes the potential."
+        elif not there and self.folder.parent.is_dir():
+            near = [p.name for p in self.folder.parent.iterdir() if p.is_dir()]
+            if close := difflib.get_close_matches(self.folder.name, near, n=1):
+                todo = f"Did you mean '{self.folder.parent / close[0]}'? {todo}"
         raise InputError(
-            f"There is no trained potential in '{self.folder}': neither model.json nor model/model.json.",
+            f"There is no trained potential in '{self.folder}': "
+            + ("neither model.json nor model/model.json." if there else "there is no such folder."),
             where=str(self.folder.absolute()),
-            todo="Give the folder `model` of a campaign that has finished, or what `clusterflow train` wrote.",
+            todo=todo,
         )
 
     def build(self, folder: Path, *, precision: Precision = "float64", threads: int = 1) -> Any:

@@ -109,6 +109,11 @@ def test_the_line_that_names_what_an_error_is_about(tmp_path: Path) -> None:
         assert naming_line(campaign, other) == "", other
     run = write(tmp_path, "p.yaml", PROPERTIES)
     assert naming_line(run, "property 'energy_volume' of structure 'b'") == f"{run}, line 6, properties.0"
+    two = write(
+        tmp_path, "q.yaml", PROPERTIES.replace("properties:", "  - {name: b, structure: a.extxyz}\nproperties:")
+    )
+    assert naming_line(two, f"system 'b', {path}") == f"{two}, line 5, structures.1.structure"
+    assert naming_line(two, "structure 'b', Cu") == f"{two}, line 5, structures.1"
     assert naming_line(tmp_path / "gone.yaml", path) == ""
 
 
