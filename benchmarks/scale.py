@@ -25,7 +25,6 @@ from clusterflow.campaign.planner import plan_once
 from clusterflow.campaign.status import campaign_status
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView
-from clusterflow.config.campaign import Campaign
 from clusterflow.core.data import Task, TaskResult
 from clusterflow.core.protocols import Engine
 from clusterflow.execution.apps import published
@@ -37,7 +36,7 @@ from clusterflow.state.lease import Lease
 from clusterflow.state.snapshot import fold
 from clusterflow.testing.fakes import run_toy
 from clusterflow.testing.sleeping_engine import SleepingEngine, warm_up
-from clusterflow.testing.toy_campaign import TOY_INPUTS, toy_result
+from clusterflow.testing.toy_campaign import TOY_INPUTS, large_config, toy_result
 
 WORKERS = {"md": 8, "label": 8, "train": 1, "local": 1}
 KINDS = ("start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "export")
@@ -49,20 +48,6 @@ class Nothing:
     def seconds(self, task: Task) -> float:
         del task
         return 0.0
-
-
-def campaign(loop: str, walkers: int, labels: int) -> Campaign:
-    return Campaign.model_validate(
-        {
-            "name": "scale",
-            "systems": [{"name": "crystal", "structure": "none.extxyz"}],
-            "start": {"fragments": 200, "test_fragments": 50},
-            "explore": {"walkers": walkers},
-            "select": {"fragments": walkers},
-            "stop": {"labels": labels, "iterations": 100_000},
-            "loop": {"kind": loop},
-        }
-    )
 
 
 class AtOnce:
@@ -91,7 +76,7 @@ def begin(folder: Path) -> Engine:
 
 
 def measure(loop: str, walkers: int, labels: int, folder: Path, *, with_parsl: bool) -> dict[str, float]:
-    config, place = campaign(loop, walkers, labels), CampaignFolder(folder)
+    config, place = large_config(loop, walkers=walkers, labels=labels), CampaignFolder(folder)
     lease = Lease.acquire(folder)
     engine = begin(folder) if with_parsl else AtOnce()
     process, snapshot = psutil.Process(), fold([])

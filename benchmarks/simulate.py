@@ -13,28 +13,10 @@ import time
 
 from clusterflow.campaign.simulate import Workforce, simulate
 from clusterflow.campaign.task_times import Given
-from clusterflow.config.campaign import Campaign
-from clusterflow.testing.toy_campaign import TOY_INPUTS
+from clusterflow.testing.toy_campaign import TOY_INPUTS, large_config
 
 KINDS = ("start", "label", "train", "novelty", "evaluate", "calibrate", "explore", "acquire", "control", "export")
 FORCE = Workforce({"md": 100, "label": 100, "train": 2, "local": 4})
-
-
-def campaign(loop: str, walkers: int, labels: int, arms: int) -> Campaign:
-    """As many labels per iteration as walkers."""
-    controls = {"arms": ["random", "farthest_point", "periodic"][:arms], "share": 0.5} if arms else None
-    return Campaign.model_validate(
-        {
-            "name": "simulated",
-            "systems": [{"name": "crystal", "structure": "none.extxyz"}],
-            "start": {"fragments": 200, "test_fragments": 50},
-            "explore": {"walkers": walkers},
-            "select": {"fragments": walkers},
-            "stop": {"labels": labels, "iterations": 100_000},
-            "loop": {"kind": loop},
-            **({"controls": controls} if controls else {}),
-        }
-    )
 
 
 def main() -> None:
@@ -49,7 +31,7 @@ def main() -> None:
     for labels in arguments.labels:
         for loop in arguments.loop:
             arms = arguments.arms if loop == "synchronous" else 0
-            config = campaign(loop, arguments.walkers, labels, arms)
+            config = large_config(loop, walkers=arguments.walkers, labels=labels, arms=arms)
             began, cpu = time.perf_counter(), time.process_time()
             told = simulate(config, TOY_INPUTS, FORCE, times)
             wall, cpu = time.perf_counter() - began, time.process_time() - cpu

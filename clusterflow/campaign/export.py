@@ -13,7 +13,7 @@ from typing import Any, Final
 from ase import Atoms
 
 from clusterflow import __version__
-from clusterflow.campaign.model_facts import campaign_facts, model_facts, origins
+from clusterflow.campaign.model_facts import campaign_facts, licences_told, model_facts, origins
 from clusterflow.campaign.outputs import dataset
 from clusterflow.campaign.session import read_config
 from clusterflow.core.frames import read_frames, write_frames
@@ -57,11 +57,12 @@ class Source:
 
 @dataclass(slots=True)
 class Exported:
-    """What was written (file → what it is) and what was left out (form → why)."""
+    """What was written (file → what it is), what was left out (form → why), and whose data has which licence."""
 
     folder: Path
     files: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    licences: list[str] = field(default_factory=list)
 
 
 def find_source(path: Path, structures: Sequence[Path] = ()) -> Source:
@@ -127,6 +128,8 @@ def export(source: Source, output: Path, forms: Sequence[str], *, licence: str =
             (partial / "structures").mkdir()
             for name, atoms in source.structures.items():
                 write_frames(partial / "structures" / f"{name}.extxyz", [atoms])
+        if {"dataset", "card"} & set(forms or FORMS):
+            done.licences = licences_told(source.config, source.frames, licence)
         for form in forms or FORMS:
             reason = _impossible(form, source)
             if reason and forms:
@@ -139,6 +142,9 @@ def export(source: Source, output: Path, forms: Sequence[str], *, licence: str =
                 done.left_out[form] = reason
                 continue
             _make(form, source, partial, done, licence=licence, compile=compile)
+        if source.campaign is not None and source.campaign.metrics.is_file():
+            shutil.copyfile(source.campaign.metrics, partial / "metrics.json")
+            done.files["metrics.json"] = "errors on the test set, for programs; `clusterflow property` shows them"
         _sums(partial)
         done.files["SHA256SUMS"] = "`sha256sum -c SHA256SUMS` verifies the folder"
         if output.exists():
@@ -173,7 +179,11 @@ def _make(form: str, source: Source, root: Path, done: Exported, *, licence: str
     elif form == "lammps":
         _lammps(source, root, done, compile=compile)
     elif form == "dataset":
-        about = {"name": source.config.get("name", ""), "made_by": f"clusterflow {__version__}"}
+        about = {
+            "name": source.config.get("name", ""),
+            "made_by": f"clusterflow {__version__}",
+            "licences": done.licences,
+        }
         sheet = write_dataset(root / "dataset.extxyz", source.frames, origins(source.config, licence), about)
         sheet["sha256"] = hashlib.sha256((root / "dataset.extxyz").read_bytes()).hexdigest()
         (root / "dataset.json").write_text(json.dumps(sheet, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -16,6 +16,7 @@ from clusterflow.campaign.status import campaign_status
 from clusterflow.core import keys
 from clusterflow.core.frames import formula
 from clusterflow.exchange.citations import citations
+from clusterflow.exchange.dataset_file import LICENCE
 from clusterflow.exchange.model_card import ModelCard, SystemCard
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import Snapshot
@@ -32,6 +33,10 @@ _SETTINGS: Mapping[str, str] = {
     "dtype": "precision",
 }
 """Of the model → how the card calls it."""
+_NO_LICENCE = (
+    "not stated; write `licence:` into the campaign file and run that again (nothing is computed anew), or give "
+    "--licence"
+)
 Origins = Mapping[str, tuple[str, str]]
 """System → (source, licence) of its structure; "" where not stated."""
 
@@ -44,6 +49,24 @@ def origins(config: Mapping[str, Any], licence: str) -> dict[str, tuple[str, str
         source = system.get("source") or Path(str(system["structure"])).name
         told[str(system["name"])] = (f"{source}{built}", str(system.get("licence") or licence))
     return told
+
+
+def licences_told(config: Mapping[str, Any], frames: Sequence[Atoms], licence: str) -> list[str]:
+    """Under which licence the data of each system go out, as `origins` and the frames have it, and who said so."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for system in config.get("systems", ()):
+        name, stated = str(system["name"]), str(system.get("licence") or "")
+        if stated:
+            kept = f"; --licence {licence} does not change that" if licence not in ("", stated) else ""
+            said[f"{stated}, as the campaign file states{kept}"].append(name)
+        elif licence:
+            said[f"{licence}, by --licence, since the campaign file states none"].append(name)
+        else:
+            said[_NO_LICENCE].append(name)
+        own = {str(a.info[LICENCE]) for a in frames if a.info.get(keys.SYSTEM) == name and LICENCE in a.info}
+        if own:
+            said[f"frames that state {', '.join(sorted(own))} themselves keep it"].append(name)
+    return [f"{', '.join(names)}: {what}" for what, names in said.items()]
 
 
 def campaign_facts(

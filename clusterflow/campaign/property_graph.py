@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clusterflow.campaign.tasks import SystemInput, task_key
@@ -29,11 +29,15 @@ equations of state and of heat capacities."""
 
 @dataclass(frozen=True, slots=True)
 class PropertyInputs:
-    """Structures, and the potential as tasks name it (``told``: JSON that a worker builds it from; ``identity``)."""
+    """Structures, and the potential as tasks name it (``told``: JSON that a worker builds it from; ``identity``).
+
+    ``facts``: what the reader of the results must know of it; nothing depends on them.
+    """
 
     structures: tuple[SystemInput, ...]
     identity: str
     told: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def structure(self, name: str) -> SystemInput:
         """By its name."""

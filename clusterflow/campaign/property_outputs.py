@@ -12,6 +12,7 @@ from typing import Any
 from clusterflow import __version__
 from clusterflow.campaign.property_graph import PropertyInputs
 from clusterflow.campaign.property_plan import Verdict, verdicts
+from clusterflow.campaign.property_potential import facts_rows
 from clusterflow.campaign.property_session import gather_property_inputs
 from clusterflow.campaign.session import read_config
 from clusterflow.config.load import stored
@@ -56,7 +57,8 @@ def write_property_outputs(
     for name, images in figures.items():
         for ending, data in images.items():
             replace_bytes(root / "figures" / f"{name}.{ending}", data)
-    about = {"potential": inputs.identity, "made by": f"clusterflow {__version__}", "run folder": str(root)}
+    told = facts_rows(inputs.facts, inputs.identity)
+    about = {**told, "made by": f"clusterflow {__version__}", "run folder": str(root)}
     replace_bytes(folder.report, property_page(config.name, about, entries, figures).encode())
     return entries
 
@@ -80,6 +82,7 @@ def _results(config: PropertyRun, inputs: PropertyInputs, entries: Sequence[Entr
     data: dict[str, Any] = {
         "name": config.name,
         "potential": inputs.identity,
+        "about_potential": dict(inputs.facts),
         "clusterflow": __version__,
         "results": [
             {

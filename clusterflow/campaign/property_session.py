@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ase import Atoms
 
 from clusterflow.campaign.inputs import kept_structure
 from clusterflow.campaign.property_graph import PropertyInputs
+from clusterflow.campaign.property_potential import Facts, calculator_facts, model_facts
 from clusterflow.campaign.session import Held, owned_folder, read_config
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.potential import Calculator, Model
@@ -22,7 +24,7 @@ from clusterflow.errors import ConfigError, InputError, StructureError
 from clusterflow.evaluate.relaxation import require_crystal
 from clusterflow.physics.torsions import check_torsions, positions_of_groups
 from clusterflow.physics.vibrations import require_repeatable
-from clusterflow.state.disk import make_folder, temporary_name
+from clusterflow.state.disk import make_folder, replace_bytes, temporary_name
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.publish import publish_folder
 from clusterflow.state.snapshot import Snapshot
@@ -80,7 +82,7 @@ def gather_property_inputs(config: PropertyRun, folder: CampaignFolder | None = 
     StateError
         The model is damaged.
     """
-    elements, told, identity = _potential(config.potential, folder)
+    elements, told, identity, facts = _potential(config.potential, folder)
     structures = []
     for s in config.structures:
         atoms = kept_structure(s.system(), folder)
@@ -97,17 +99,22 @@ def gather_property_inputs(config: PropertyRun, folder: CampaignFolder | None = 
         for settings in config.properties:
             if not settings.structures or s.name in settings.structures:
                 _require_possible(settings, atoms, s.name)
-    return PropertyInputs(tuple(structures), identity, told)
+    return PropertyInputs(tuple(structures), identity, told, facts)
+
+
+def property_structures(config: PropertyRun) -> dict[str, Atoms]:
+    """The built structures by name; raises as `gather_property_inputs`."""
+    return {s.name: s.atoms() for s in config.structures}
 
 
 def _potential(
     section: Model | Calculator, folder: CampaignFolder | None
-) -> tuple[tuple[str, ...], Mapping[str, Any], str]:
-    """Elements that it knows (empty: cannot be told), what workers build it from, and its identity."""
+) -> tuple[tuple[str, ...], Mapping[str, Any], str, Facts]:
+    """Elements that it knows (empty: cannot be told), what workers build it from, its identity, and facts about it."""
     if isinstance(section, Calculator):
         potential = section.build()
         potential.calculator()  # whether it can be built at all
-        return (), to_json(section), str(potential.model_id)
+        return (), to_json(section), str(potential.model_id), calculator_facts(section)
     from clusterflow.train.learners import load_potential
     from clusterflow.train.model_folder import FIRST_KIND, kind_of
     from clusterflow.train.nequip_model import read_config as read_model
@@ -116,7 +123,9 @@ def _potential(
     source = _model_folder(section, folder)
     nequip = kind_of(source) == FIRST_KIND
     known = read_model(source) if nequip else load_potential(source)
-    identity = str(read_document(source)["model_id"])
+    document = read_document(source)
+    identity = str(document["model_id"])
+    facts: Facts = model_facts(section, source, document)
     if folder is not None:
         copy = folder.inputs / f"potential-{identity[:16]}"
         if not copy.is_dir():
@@ -124,10 +133,24 @@ def _potential(
             partial = temporary_name(copy)
             shutil.copytree(source, partial)
             publish_folder(partial, copy)
+        facts = _kept_facts(facts, folder, own=source == copy)
     told: dict[str, Any] = {"kind": "model", "id": identity, "device": section.device}
     if not nequip:
         told["exact_hessian"] = False
-    return tuple(known.elements), told, identity
+    return tuple(known.elements), told, identity, facts
+
+
+def _kept_facts(facts: Facts, folder: CampaignFolder, *, own: bool) -> Facts:
+    """The facts as they were known when the potential was last seen where it was trained; ``own``: it is seen in the
+    run folder, without what was around it."""
+    kept = folder.inputs / f"potential-{facts['model_id'][:16]}.json"
+    if own and kept.is_file():
+        known: Facts = json.loads(kept.read_text(encoding="utf-8"))
+        return known
+    data = json.dumps(facts, indent=1, ensure_ascii=False).encode()
+    if not kept.is_file() or kept.read_bytes() != data:
+        replace_bytes(kept, data)
+    return facts
 
 
 def _model_folder(section: Model, folder: CampaignFolder | None) -> Path:
@@ -135,7 +158,7 @@ def _model_folder(section: Model, folder: CampaignFolder | None) -> Path:
     try:
         return section.model_folder()
     except InputError:
-        copies = sorted(folder.inputs.glob("potential-*")) if folder is not None else []
+        copies = [p for p in folder.inputs.glob("potential-*") if p.is_dir()] if folder is not None else []
         if len(copies) != 1:
             raise
         return copies[0]

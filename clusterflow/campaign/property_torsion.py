@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import Any
+
 from clusterflow.campaign.property_graph import Graph, Job, Step
 from clusterflow.campaign.tasks import SystemInput
 from clusterflow.config.properties import TorsionFreeEnergy
@@ -11,7 +15,8 @@ from clusterflow.core.seeds import derive_seed
 def torsion_free_energy(graph: Graph, settings: TorsionFreeEnergy, structure: SystemInput) -> Job:
     """A relaxation, and replicas that begin there.
 
-    The number of steps is not in a task, so a longer run goes on where a shorter one ended.
+    The number of steps is not in a task, so a longer run goes on where a shorter one ended. A replica ends before a
+    segment that fails; the others, and what it has, still count.
     """
     relaxed = graph.relaxation(settings, structure, settings.relax)
     dynamics = {
@@ -53,4 +58,20 @@ def torsion_free_energy(graph: Graph, settings: TorsionFreeEnergy, structure: Sy
         "discard": settings.discard,
         "fmax": settings.fmax,
     }
-    return Job(settings, structure, tuple(steps), lambda _: reduction, False, graph.config.time_limit)
+
+    def reduced(failed: Mapping[str, str]) -> Mapping[str, Any]:
+        """Replicas as far as they came; one with less than half of its segments only if no other has more."""
+        if not failed:
+            return reduction
+        whole = [list(takewhile(lambda key: key not in failed, keys)) for keys in replicas]
+        enough = [2 * len(kept) >= len(keys) for kept, keys in zip(whole, replicas, strict=True)]
+        used = [bool(kept) and (much or not any(enough)) for kept, much in zip(whole, enough, strict=True)]
+        lost = [
+            [number, len(kept), len(keys), failed[keys[len(kept)]], counts]
+            for number, (kept, keys, counts) in enumerate(zip(whole, replicas, used, strict=True), 1)
+            if len(kept) < len(keys)
+        ]
+        told = [kept for kept, counts in zip(whole, used, strict=True) if counts]
+        return {**reduction, "replicas": told, "failed": lost}
+
+    return Job(settings, structure, tuple(steps), reduced, True, graph.config.time_limit)

@@ -38,6 +38,8 @@ def export_potential(
         console.print(f"{name:{width}s}  {what}", markup=False, highlight=False, soft_wrap=True)
     for name, why in done.left_out.items():
         console.print(f"left out: {name}: {why}", markup=False, highlight=False, soft_wrap=True)
+    for line in done.licences:
+        console.print(f"licence of the data of {line}", markup=False, highlight=False, soft_wrap=True)
     if not licence and ("dataset" in (forms or ("dataset",)) or "card" in forms):
         console.print(
             "note: no licence is stated for the potential; --licence CC-BY-4.0 (or another) would",

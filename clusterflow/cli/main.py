@@ -66,18 +66,20 @@ def properties(
     ] = EngineName.parsl,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check file, structures and potential, show the tasks; compute nothing.")
+        bool, typer.Option("--dry-run", help="Check file and structures, show the tasks, try one force call each.")
     ] = False,
 ) -> None:
     """Computes properties with a potential (curves against volume, heat capacity …), or resumes where it was."""
-    from clusterflow.cli.property import plan_properties, run_properties
+    from clusterflow.cli.property import names_and_file, plan_properties, run_properties
+    from clusterflow.config.document import lines_told
 
-    if dry_run:
-        plan_properties(words, only=only or [], folder=folder, console=console)
-        return
-    code = run_properties(
-        words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
-    )
+    with lines_told(names_and_file(words)[1]):
+        if dry_run:
+            plan_properties(words, only=only or [], folder=folder, console=console)
+            return
+        code = run_properties(
+            words, only=only or [], folder=folder, engine=engine.value, retry_failed=retry_failed, console=console
+        )
     sys.exit(code)
 
 
@@ -121,12 +123,13 @@ def simulate(
 def plan(
     config: Config,
     machine: Annotated[str | None, typer.Option(help="Machine name or file, instead of the campaign's own.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Run folder, instead of the one the file names.")] = None,
     gpu_speed: Annotated[float, typer.Option(min=0.1, help="Cores that one GPU replaces, in the estimate.")] = 20.0,
 ) -> None:
     """Prints the job scripts, the predicted core- and GPU-hours, and the first fragments. Submits nothing."""
     from clusterflow.cli.plan import plan_campaign
 
-    plan_campaign(config, machine=machine, gpu_speed=gpu_speed, console=console)
+    plan_campaign(config, machine=machine, folder=folder, gpu_speed=gpu_speed, console=console)
 
 
 @app.command()

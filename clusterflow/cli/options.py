@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
+from clusterflow.config.document import lines_told
 from clusterflow.errors import ClusterflowError, InputError
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ errors = Console(stderr=True)
 
 
 def guarded(function: F) -> F:
-    """Prints our errors as they are meant to be read and exits with their code; others keep their traceback."""
+    """Prints our errors as they are meant to be read and exits with their code; others keep their traceback.
+
+    An error about something that the YAML file of the command (its parameter ``config``) names is told with the line.
+    """
 
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with lines_told(kwargs.get("config")):
+                return function(*args, **kwargs)
         except ClusterflowError as error:
             errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
             sys.exit(error.exit_code)

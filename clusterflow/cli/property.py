@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,15 +10,18 @@ from rich.table import Table
 
 from clusterflow.campaign.loop import Interrupted, Paused
 from clusterflow.campaign.property_forecast import foreseen
-from clusterflow.campaign.property_graph import REDUCTION, WORK
+from clusterflow.campaign.property_graph import REDUCTION, WORK, PropertyInputs
 from clusterflow.campaign.property_outputs import output_files, write_property_outputs
 from clusterflow.campaign.property_plan import PropertyPlanner
+from clusterflow.campaign.property_potential import facts_line
 from clusterflow.campaign.property_session import (
     PropertySession,
     gather_property_inputs,
     open_property_session,
+    property_structures,
     require_chosen,
 )
+from clusterflow.campaign.property_trial import require_all_work, stress_needed, try_potential
 from clusterflow.campaign.session import forget_failures
 from clusterflow.campaign.tasks import Plan
 from clusterflow.cli.console import CampaignView
@@ -105,7 +108,7 @@ def run_properties(
 
 
 def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path | None, console: Console) -> None:
-    """Checks a property file with all that it names, and prints the tasks; computes and writes nothing."""
+    """Checks a property file with all that it names, prints the tasks, and tries the potential on each structure."""
     names, path, config = _asked(words, only, folder)
     machine = load_machine(config.machine)
     require_chosen(config, names)
@@ -118,7 +121,7 @@ def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path |
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"{path} is valid. Property run '{config.name}', run folder {place.root}")
-    say(f"potential: {inputs.identity}")
+    say(f"potential: {facts_line(inputs.facts, inputs.identity)}")
     table = Table(box=None, pad_edge=False, title="tasks, of which are done already", title_justify="left")
     for column in ("property", "structure", "atoms", "work", "tasks", "done"):
         table.add_column(column, justify="right" if column in ("atoms", "tasks", "done") else "left")
@@ -133,13 +136,28 @@ def plan_properties(words: Sequence[str], *, only: Sequence[str], folder: Path |
         f"{sum(r.tasks - r.done for r in rows)} tasks to do at most (what two properties share is done once), on "
         f"{lane.workers} workers of the lane '{WORK}' and, for results, '{REDUCTION}'; nothing was computed"
     )
+    _try_structures(config, inputs, names, say)
+
+
+def _try_structures(
+    config: PropertyRun, inputs: PropertyInputs, names: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """One force call per structure; raises InputError if the potential cannot compute one."""
+    stress = stress_needed(config, inputs, names)
+    structures = {name: atoms for name, atoms in property_structures(config).items() if name in stress}
+    say(f"one force call for each structure ({len(structures)}):")
+    trials = try_potential(config.potential, structures, stress)
+    for t in trials:
+        told = "" if t.outcome == "fails" else f": {t.told}"  # the error below says why
+        say(f"  {', '.join(t.structures)} ({t.n_atoms} atoms): {t.outcome}{told}")
+    require_all_work(trials, inputs.identity)
 
 
 def _greet(config: PropertyRun, session: PropertySession, console: Console) -> None:
     verb = "resuming" if session.resumed else "new property run"
     for line in (
         f"{verb} {config.name} in {session.folder.root}",
-        f"potential: {session.inputs.identity}",
+        f"potential: {facts_line(session.inputs.facts, session.inputs.identity)}",
         *(f"changed since last time: {change}" for change in session.changes),
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -57,7 +57,7 @@ def simulate_campaign(
     inputs, _ = gather_inputs(config)
     seed_frames = len(config.start.frames(inputs.level_of_theory)) if isinstance(config.start, Dataset) else 0
     streaming = config.loop if isinstance(config.loop, Streaming) else Streaming()
-    loops = (Synchronous(),) if config.only_synchronous else (Synchronous(), streaming)
+    loops = (Synchronous(),) if config.only_synchronous() else (Synchronous(), streaming)
     rows: list[tuple[int, str, Workforce, Prediction]] = []
     for count in _nodes(nodes):
         wide = _on_nodes(force, count)
@@ -77,11 +77,16 @@ def simulate_campaign(
             {"nodes": n, "loop": kind, "workers": dict(f.workers), **asdict(p), "labels_per_hour": p.labels_per_hour}
             for n, kind, f, p in rows
         ]
-        known = {"times": {k: str(v) for k, v in used.items()}, "only_synchronous": str(config.only_synchronous or "")}
+        known = {"times": {k: str(v) for k, v in used.items()}, "only_synchronous": _not_streaming(config)}
         json.dump({**known, "predictions": data}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     _print(config, used, failures, rows, console)
+
+
+def _not_streaming(config: Campaign) -> str:
+    """Why the streaming loop is not for this campaign, "" if it is."""
+    return "; ".join(why for why, _ in config.only_synchronous())
 
 
 def _times(run: Path | None, text: str | None) -> tuple[dict[str, Given | Measured], float]:
@@ -183,8 +188,8 @@ def _print(
     for kind in dict.fromkeys(k for _, k, _, _ in rows):
         ends = dict.fromkeys(p.ended for _, k, _, p in rows if k == kind)
         console.print(f"{kind}: {'; '.join(ends)}", markup=False, highlight=False, soft_wrap=True)
-    if config.only_synchronous:
-        console.print(f"streaming: not for this file: {config.only_synchronous}", markup=False, soft_wrap=True)
+    if why := _not_streaming(config):
+        console.print(f"streaming: not for this file: {why}", markup=False, soft_wrap=True)
     for hint in _hints(config, rows):
         console.print(hint, markup=False, highlight=False, soft_wrap=True)
 

@@ -79,35 +79,32 @@ class Campaign(Section):
                 raise PlacedError(f"two systems have the same name: {name}", "systems", place, "name")
         return self
 
-    @property
-    def only_synchronous(self) -> PlacedError | None:
-        """What this campaign wants that the streaming loop cannot do, and what to write instead; None if it can do it
-        all."""
+    def only_synchronous(self) -> list[tuple[str, tuple[str, ...]]]:
+        """What this campaign wants that the streaming loop cannot do: why, with what to write instead, and the keys at
+        which it stands. Empty if it can do it all."""
+        found: list[tuple[str, tuple[str, ...]]] = []
         if self.explore.temperature is not None:
-            return PlacedError(
+            why = (
                 "explore.temperature raises the temperature from one iteration to the next, and the streaming loop "
-                "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`",
-                "explore",
-                "temperature",
+                "has no iterations of walks; write `loop: {kind: synchronous}`, or do without `temperature:`"
             )
+            found.append((why, ("explore", "temperature")))
         if self.select.kind == "cbad":
-            return PlacedError(
+            why = (
                 "select.kind cbad looks at all walks of an iteration together, and the streaming loop has no "
-                "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`",
-                "select",
-                "kind",
+                "iterations of walks; write `loop: {kind: synchronous}` or `select: {kind: novelty}`"
             )
+            found.append((why, ("select", "kind")))
         if self.controls is not None:
-            return PlacedError(
-                "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration",
-                "controls",
-            )
-        return None
+            why = "`controls:` needs `loop: {kind: synchronous}`: its arms choose from the frames of one iteration"
+            found.append((why, ("controls",)))
+        return found
 
     @model_validator(mode="after")
     def _loop(self) -> Campaign:
-        if self.loop.kind == "streaming" and (why := self.only_synchronous) is not None:
-            raise why
+        if self.loop.kind == "streaming":
+            for why, at in self.only_synchronous():
+                raise PlacedError(why, *at)
         return self
 
     @model_validator(mode="after")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from clusterflow.config.campaign import Campaign
+from clusterflow.config.document import line_text, locate, read_yaml, require_sort
 from clusterflow.config.mistakes import PlacedError, describe, shown
 from clusterflow.config.properties import PropertyRun
 from clusterflow.errors import ConfigError, StateError
@@ -26,39 +25,31 @@ def load_campaign(path: str | Path) -> Campaign:
     Raises
     ------
     ConfigError
-        Missing file, bad YAML, unknown key, wrong unit, impossible value: with line and remedy.
+        Missing file, bad YAML, unknown key, wrong unit, impossible value: with line and remedy. A property or machine
+        file, with what takes it.
     """
     path = Path(path)
-    if describes_properties(path):
-        raise ConfigError(
-            f"'{path}' is a property file, not a campaign's: it has the key `properties`.",
-            where=str(path),
-            todo=f"`clusterflow property {path}` runs it, with --dry-run only checks it.",
-        )
+    require_sort(path, read_yaml(path), "campaign")
     return load_model(path, Campaign, context={"folder": path.absolute().parent})
 
 
 def load_properties(path: str | Path) -> PropertyRun:
     """Reads and validates a property file, as `load_campaign` does a campaign file."""
     path = Path(path)
-    data = _read_yaml(path, todo="docs/concepts/properties.md and configs/properties.yaml show one.")
-    if "properties" not in data and "systems" in data:
-        raise ConfigError(
-            f"'{path}' is a campaign file, not a property file: it has `systems` and no `properties`.",
-            where=str(path),
-            todo=f"`clusterflow run {path}` runs it; docs/concepts/properties.md shows a property file.",
-        )
+    require_sort(
+        path, read_yaml(path, todo="docs/concepts/properties.md and configs/properties.yaml show one."), "property"
+    )
     return load_model(path, PropertyRun, context={"folder": path.absolute().parent})
 
 
 def describes_properties(path: str | Path) -> bool:
     """Whether a YAML file is a property file rather than a campaign's: it has the key `properties`."""
-    return "properties" in _read_yaml(Path(path))
+    return "properties" in read_yaml(Path(path))
 
 
 def load_model(path: Path, model: type[M], *, context: dict[str, Any] | None = None) -> M:
     """Any section from a YAML file of its own, with the same messages."""
-    data = _read_yaml(path)
+    data = read_yaml(path)
     try:
         return model.model_validate(_plain(data), context=context)
     except ValidationError as error:
@@ -87,57 +78,20 @@ def stored(kind: Any, data: Any, where: Path) -> Any:
 
 
 def load_kind(path: Path, models: Mapping[str, type[M]], *, default: str) -> M:
-    """A section from a YAML file of its own, of the model that its key ``kind`` names (``default`` without the key)."""
-    data = _read_yaml(path)
+    """A machine from its YAML file, of the model that its key ``kind`` names (``default`` without the key)."""
+    data = read_yaml(path, todo="")
+    require_sort(path, data, "machine")
     kind = str(data.get("kind", default))
     if kind not in models:
         close = difflib.get_close_matches(kind, list(models), n=1)
-        _, line, _ = _locate(data, ["kind"])
+        _, line, _ = locate(data, ["kind"])
         raise ConfigError(
             f"'{path}' has 1 mistake:\n  line {line}, kind: '{kind}' is not possible"
             + (f"; did you mean '{close[0]}'?" if close else "")
-            + f"\n      allowed: {', '.join(models)}\n    {line} | {_line(path, line)}",
+            + f"\n      allowed: {', '.join(models)}\n    {line} | {line_text(path, line)}",
             where=f"{path}, line {line}",
-            todo="Correct it.",
         )
     return load_model(path, models[kind])
-
-
-def _read_yaml(path: Path, *, todo: str = "Write one with `clusterflow new STRUCTURE`.") -> Any:
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, near, n=1)
-        raise ConfigError(
-            f"There is no configuration file '{path}'.",
-            where=str(path.absolute()),
-            todo=f"Did you mean '{path.parent / close[0]}'?" if close else todo,
-        )
-    yaml = YAML(typ="rt")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"'{path}' is not UTF-8 text.", where=f"{path}, byte {error.start}", todo="Save it as UTF-8."
-        ) from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        text = _line(path, line)
-        first = str(error.problem or error).splitlines()[0]
-        raise ConfigError(
-            f"'{path}' is not valid YAML: {first}." + (f"\n    {line} | {text}" if text else ""),
-            where=f"{path}, line {line}",
-            todo="Check indentation (spaces, no tabs), the colon and space after each key, and closed quotes.",
-        ) from None
-    except YAMLError as error:
-        raise ConfigError(f"'{path}' is not valid YAML: {error}", where=str(path)) from None
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"'{path}' holds {'nothing' if data is None else 'no mapping of keys to values'}.",
-            where=str(path),
-            todo="A campaign file starts with `name:`; write one with `clusterflow new STRUCTURE`.",
-        )
-    return data
 
 
 def _plain(value: Any) -> Any:
@@ -152,29 +106,6 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return str(value)
-
-
-def _line(path: Path, number: int) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[number - 1].rstrip() if 0 < number <= len(lines) else ""
-
-
-def _locate(data: Any, loc: Sequence[str | int]) -> tuple[list[str | int], int, Any]:
-    """Path in the file (without pydantic's union tags), line (1-based) and value at a pydantic location."""
-    here: Any = data
-    line = 1
-    trail: list[str | int] = []
-    for part in loc:
-        marks: Any = getattr(here, "lc", None)  # ruamel's line and column
-        if isinstance(here, dict) and part in here:
-            line = marks.key(part)[0] + 1
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            line = marks.item(part)[0] + 1
-        else:
-            continue  # a union tag, or a key that is missing
-        here = here[part]
-        trail.append(part)
-    return trail, line, here
 
 
 def _sections(model: type[BaseModel], trail: Sequence[str | int], data: Any) -> list[type[BaseModel]]:
@@ -225,7 +156,7 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
         tag = ["kind"] if e["type"] == "union_tag_invalid" else []
         cause = (e.get("ctx") or {}).get("error")
         at = cause.at if isinstance(cause, PlacedError) else ()
-        trail, line, value = _locate(data, [*e["loc"], *at, *tag])
+        trail, line, value = locate(data, [*e["loc"], *at, *tag])
         said = messages.setdefault((line, ".".join(str(p) for p in trail) or "the file"), [])
         message = _message(e, trail, value, data, model)
         if e["type"] == "literal_error" and said:  # one of the other things that the value could have been
@@ -234,7 +165,7 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
             said.append(message)
     found = [(line, name, "; ".join(said)) for (line, name), said in sorted(messages.items(), key=lambda m: m[0][0])]
     blocks = [
-        f"  line {line}, {name}: {message}\n    {line} | {_line(path, line)}"
+        f"  line {line}, {name}: {message}\n    {line} | {line_text(path, line)}"
         for line, name, message in found[:_MAX_SHOWN]
     ]
     if len(found) > _MAX_SHOWN:
@@ -242,7 +173,7 @@ def _explain(error: ValidationError, data: Any, path: Path, model: type[BaseMode
     return ConfigError(
         f"'{path}' has {len(found)} {'mistake' if len(found) == 1 else 'mistakes'}:\n" + "\n".join(blocks),
         where=f"{path}, line {found[0][0]}",
-        todo=_ADVICE.get(model, "Correct it."),
+        todo=_ADVICE.get(model, ""),
     )
 
 

@@ -57,7 +57,7 @@ class EnergyVolume(Relaxation):
     agreement: float = Field(0.01, gt=0, lt=1)
     """The fits agree when their K spread by no more than this share of the mean."""
     min_points: int = Field(7, ge=7)
-    """The interval of the fits shrinks to no fewer."""
+    """While the fits disagree their interval shrinks, to no fewer points than this."""
 
     @field_validator("range")
     @classmethod
@@ -73,6 +73,7 @@ class KnownHeatCapacity(Section):
     structure: str
     """Name of a structure of this file."""
     temperature: Temperature
+    """At which it was measured."""
     value: SpecificHeat
     """c_V, e.g. `0.75 J/g/K`."""
 
@@ -155,8 +156,11 @@ class PropertyRun(Section):
     potential: PropertyPotential
     """A path is short for `{kind: model, folder: PATH}`."""
     structures: tuple[Structure, ...] = Field(min_length=1)
+    """What is looked at; a property is computed of all of them, or of those that its own `structures:` names."""
     properties: tuple[Property, ...] = Field(min_length=1)
+    """What is computed; the key `kind` says which property."""
     failures: Failures = Failures()
+    """When the run pauses because too much fails."""
     time_limit: Duration = 7 * 86_400.0
     """Of a single task."""
     machine: MachineName = "local"

@@ -81,6 +81,7 @@ class Sampling(Relaxation):
     replicas: int = Field(1, ge=1, le=1000)
     """Runs per condition, each with its own velocities; their data are combined."""
     timestep: Time = 0.5
+    """Of the integrator."""
     friction_time: Time = 100.0
     """Inverse friction of the Langevin thermostat."""
     barostat_interval: int = Field(25, ge=1)
@@ -120,6 +121,7 @@ class ThermalExpansion(Sampling):
     temperature: Temperature = 300.0
     """Of the numbers in the table."""
     pressure: Pressure = 0.0
+    """Of all runs."""
 
     @model_validator(mode="after")
     def _three(self) -> ThermalExpansion:
@@ -138,6 +140,7 @@ class VibrationalSpectrum(Relaxation):
     """What relaxes with the positions first; default `cell` for crystals, `positions` for the rest. The volume stays as
     it is then."""
     temperature: Temperature = 300.0
+    """Of the equilibration; a run at constant energy keeps what it began with."""
     equilibration: Time = 2_000.0
     """At constant temperature, before each run."""
     duration: Time = 10_000.0
@@ -145,6 +148,7 @@ class VibrationalSpectrum(Relaxation):
     replicas: int = Field(4, ge=1, le=1000)
     """Runs, each with its own velocities; their scatter is the error."""
     timestep: Time = 0.5
+    """Of the integrator."""
     friction_time: Time = 100.0
     """Inverse friction of the Langevin thermostat of the equilibration."""
     sampling: Time = 2.0
@@ -194,6 +198,7 @@ class PressureVolume(Sampling):
     name: str = Field("pressure_volume", pattern=NAME)
     """Of its files; two properties of one kind need different ones."""
     temperature: Temperature = 300.0
+    """Of all runs."""
     pressures: Pressures = tuple(round(-0.4 + 0.1 * i, 9) for i in range(9))
     """Of the runs at constant pressure: a list, in which `{from: -1 GPa, to: 1 GPa, points: 11}` stands for so many."""
     volumes: Volumes = ()

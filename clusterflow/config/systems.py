@@ -87,6 +87,7 @@ class TopologyStep(Section):
 
     kind: Literal["topology"] = "topology"
     net: Literal["bcu", "reo", "scu"]
+    """The net that is left."""
     axis: Literal["a", "b", "c"] = "c"
     """The planes perpendicular to this cell vector lose their linkers (bcu, scu)."""
 

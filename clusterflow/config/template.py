@@ -20,6 +20,8 @@ seed: 1                       # every random choice follows from it
 systems:                      # several materials train one potential
   - name: {system}
     structure: {structure}
+    # source: 10.1234/abcd    # where the structure comes from: a DOI, a database code …
+    # licence: CC-BY-4.0      # … and under which licence it may be passed on: for exported data and the model card
     ensemble: {ensemble}
     # build:                  # changes made to the structure first
     #   - {{kind: missing_linker, count: 1}}

@@ -25,7 +25,9 @@ class DistanceWall(Section):
     atoms: tuple[int, int]
     """Counted from 0."""
     upper: Length | None = None
+    """Farther apart than this they are pulled back."""
     lower: LengthOrZero | None = None
+    """Closer than this they are pushed apart."""
     constant: Stiffness = 25.0
     """25 eV/Å² in Sharma and Sanvito 2024, SI 1.3."""
 
@@ -42,7 +44,9 @@ class TorsionWall(Section):
     atoms: tuple[int, int, int, int]
     """Counted from 0; they need not be bonded."""
     lower: Angle
+    """Smallest angle that nothing opposes."""
     upper: Angle
+    """Largest one; less than a full turn above `lower`."""
     constant: AngularStiffness = 25.0
     """25 eV/rad² in Sharma and Sanvito 2024, SI 1.3."""
 
@@ -57,7 +61,9 @@ class Metadynamics(Section):
     """The bias and the dynamics of a torsional free energy."""
 
     temperature: Temperature = 300.0
+    """Of the dynamics and of the free energy."""
     timestep: Time = 0.5
+    """Of the integrator."""
     friction_time: Time = 100.0
     """Inverse friction of the Langevin thermostat."""
     replicas: int = Field(4, ge=1)
@@ -71,6 +77,7 @@ class Metadynamics(Section):
     width: Angle = 0.1
     """Standard deviation of a hill."""
     bias_factor: float = Field(12.0, gt=1)
+    """(T + ΔT)/T of well-tempered metadynamics: under the final bias barriers are lower by this factor."""
     interval: int = Field(100, ge=5)
     """Steps between two hills."""
     grid: Angle = 0.05
@@ -80,7 +87,9 @@ class Metadynamics(Section):
     discard: float = Field(0.2, ge=0, lt=1)
     """Share at the beginning of each replica that does not count, as the bias is being built."""
     distance_walls: tuple[DistanceWall, ...] = ()
+    """Keep pairs of atoms within distances."""
     torsion_walls: tuple[TorsionWall, ...] = ()
+    """Keep further torsions within angles."""
 
     @field_validator("width", "grid")
     @classmethod

@@ -20,6 +20,7 @@ from clusterflow.errors import ScienceError
 from clusterflow.evaluate.calculator_potential import as_potential, require_elements
 from clusterflow.evaluate.property_result import Curve, PropertyResult, Quantity
 from clusterflow.evaluate.relaxation import FMAX, Optimiser, Relaxed, relax, require_crystal
+from clusterflow.evaluate.volume_grid import require_bracketed
 from clusterflow.physics.eos import GPA, MIN_POINTS, Agreement, agreeing_fits
 
 _CURVE_POINTS = 101
@@ -76,12 +77,14 @@ def energy_volume(
     Raises
     ------
     ScienceError
-        Too few volumes, a grid that does not bracket the minimum, or points that no equation of state fits.
+        Too few volumes, a grid that does not bracket the minimum (with a range to try), or points that no equation of
+        state fits.
     """
     failed = dict(failed or {})
     points = sorted(points, key=lambda p: p.volume)
     volumes = np.array([p.volume for p in points])
     energies = np.array([p.energy for p in points])
+    require_bracketed([p.ratio for p in points], volumes.tolist(), energies.tolist(), failed)
     try:
         fits = agreeing_fits(volumes, energies, tolerance=agreement, min_points=min_points)
     except ScienceError as error:

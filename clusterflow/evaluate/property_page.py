@@ -11,6 +11,7 @@ from typing import Any
 from clusterflow.evaluate.property_figures import HEADLINES, Images
 from clusterflow.evaluate.property_result import PropertyResult, Quantity
 from clusterflow.evaluate.report.markup import definitions, paragraph, table, text
+from clusterflow.evaluate.rounding import rounded
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
@@ -36,10 +37,7 @@ def words(name: str) -> str:
 
 def shown(q: Quantity) -> str:
     """Value ± uncertainty with unit."""
-    size = abs(q.value)
-    number = f"{q.value:.0f}" if q.value == round(q.value) and size < 1e6 else f"{q.value:.5g}"
-    error = "" if q.uncertainty is None else f" ± {q.uncertainty:.2g}"
-    return f"{number}{error} {q.unit}".strip()
+    return f"{rounded(q.value, q.uncertainty)} {q.unit}".strip()
 
 
 def comparison_table(kind: str, entries: Sequence[Entry]) -> tuple[list[str], list[list[str | None]]]:

@@ -41,7 +41,7 @@ ENTRIES: Mapping[str, str] = {
 def write_dataset(
     path: Path, frames: Sequence[Atoms], origins: Mapping[str, tuple[str, str]], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes the frames with the source and licence of their system, and returns the datasheet.
+    """Writes the frames with the source and licence of their system, or those that they state; returns the datasheet.
 
     ``origins``: system → (source, licence), "" where not stated. ``about``: further entries of the datasheet.
     """
@@ -52,7 +52,7 @@ def write_dataset(
         for name, value in zip(
             (SOURCE, LICENCE), origins.get(str(atoms.info.get(keys.SYSTEM, "")), ("", "")), strict=True
         ):
-            if value:
+            if value and name not in copy.info:  # what a frame states itself is known better
                 copy.info[name] = value
         written.append(copy)
     write_frames(path, written)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+INSTALL = (
+    "clusterflow, which is not on the package index: `python -m pip install .` in a clone of its repository (Python "
+    "3.11 or newer; to use a potential needs neither GPAW nor a compiler)"
+)
+"""What a program that loads one of our potentials needs."""
+
 ASE = '''\
-"""Energy and forces of a structure, through ASE: python ase_example.py [STRUCTURE]"""
+"""Energy and forces of a structure, through ASE: python ase_example.py [STRUCTURE]
+
+It needs clusterflow: `python -m pip install .` in a clone of its repository.
+"""
 
 import sys
 from pathlib import Path

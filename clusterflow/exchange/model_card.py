@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusterflow.exchange.examples import INSTALL
+
 NOT_STATED = "not stated"
 SPLITS = ("train", "validation", "test")
 
@@ -74,14 +76,20 @@ def _head(card: ModelCard) -> str:
         ("units", "eV, Å, eV/Å; stress eV/Å³, tension positive"),
         ("licence of the potential", card.licence or NOT_STATED),
     ]
+    needs = f"To use it in Python you need {INSTALL}{_version(card)}. Then:\n\n"
     use = (
-        "```python\nfrom clusterflow.train.learners import load_potential\n\n"
+        f"{needs}```python\nfrom clusterflow.train.learners import load_potential\n\n"
         'atoms.calc = load_potential("model").calculator()  # any ase.Atoms of these elements\n'
         "print(atoms.get_potential_energy())\n```"
     )
     caveats = "\n".join(f"- {c}" for c in card.caveats)
     warned = f"\n\n**Before you use it**\n\n{caveats}" if caveats else ""
     return f"# {card.name}: an interatomic potential\n\n{_table(('', ''), rows)}\n\n{use}{warned}"
+
+
+def _version(card: ModelCard) -> str:
+    made = card.versions.get("clusterflow", "")
+    return f"; this potential was made with version {made}" if made else ""
 
 
 def _data(card: ModelCard) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ase import Atoms
 
 from clusterflow.core.protocols import Potential
+from clusterflow.errors import ScienceError
 from clusterflow.evaluate.property_result import PropertyResult
 from clusterflow.evaluate.torsion_free_energy import torsion_free_energy
 from clusterflow.execution.workplace import Workplace
@@ -41,17 +43,37 @@ def run_metadynamics(
 
 
 def reduce_torsion_free_energy(payload: Mapping[str, Any], place: Workplace) -> PropertyResult:
-    """Profiles, barriers and their errors from the segments of all replicas."""
+    """Profiles, barriers and their errors from the segments of all replicas, as far as they came."""
+    lost = payload.get("failed", ())
+    if not payload["replicas"]:
+        raise ScienceError(
+            f"None of {len(lost)} replicas has a whole segment of metadynamics: {lost[0][3]}",
+            todo="Mend the cause and run again with --retry-failed.",
+        )
+    missing = tuple(_missing(*told) for told in lost)
     replicas, biases = [], []
     for keys in payload["replicas"]:
         folders = [place.result("metadynamics", key) for key in keys]
         replicas.append(joined_samples([load_samples(f / SAMPLES) for f in folders]))
         biases.append(load_state(folders[-1] / STATE).bias)
-    return torsion_free_energy(
-        replicas,
-        temperature_K=payload["temperature_K"],
-        bias_factor=payload["bias_factor"],
-        biases=biases,
-        bins=payload["bins"],
-        discard=payload["discard"],
-    )
+    try:
+        result = torsion_free_energy(
+            replicas,
+            temperature_K=payload["temperature_K"],
+            bias_factor=payload["bias_factor"],
+            biases=biases,
+            bins=payload["bins"],
+            discard=payload["discard"],
+        )
+    except ScienceError as error:
+        if not missing:
+            raise
+        raise ScienceError(f"{error.what} {' '.join(missing)}", where=error.where, todo=error.todo) from error
+    return replace(result, notes=(*missing, *result.notes))
+
+
+def _missing(number: int, kept: int, wanted: int, reason: str, used: bool) -> str:
+    """What a replica that failed lacks, for the reader of the result."""
+    counts = "what it has counts" if used else "it is left out, as others have more" if kept else "it is left out"
+    came = f"Replica {number} has {kept} of its {wanted} segments, and {counts}"
+    return f"{came}; the next one failed: {reason.rstrip('.')}."

@@ -45,6 +45,11 @@ _ALLOWED_PREFIXES = ("OMP_", "SLURM_JOB_")
 _REFUSED = ("TOKEN", "SECRET", "PASS", "KEY", "CREDENTIAL")
 
 
+def is_secret(name: str) -> bool:
+    """Whether the value of an environment variable is not to be shown or recorded, by its name."""
+    return any(word in name.upper() for word in _REFUSED)
+
+
 def environment() -> dict[str, Any]:
     """Versions, computer and settings as JSON data. What cannot be found out is "" or missing; nothing is raised.
 
@@ -75,7 +80,7 @@ def allowed_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(variables.items())
-        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)) and not any(r in name.upper() for r in _REFUSED)
+        if (name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)) and not is_secret(name)
     }
 
 

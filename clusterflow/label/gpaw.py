@@ -27,6 +27,8 @@ from clusterflow.label.gpaw_setups import check_datasets, setups_identity
 from clusterflow.label.ladder import LADDER, rungs
 from clusterflow.label.process import run_in_session
 
+LAUNCHER = ("mpirun", "-np", "{ranks}")
+"""Command before Python that starts MPI ranks, where none is given."""
 MODES = ("fd", "lcao", "pw")
 CONVERGENCE = {"energy": 5e-4, "density": 1e-4}
 """eV per valence electron; electrons per valence electron: GPAW's own defaults."""
@@ -256,7 +258,7 @@ class GPAWReference:
         module = "clusterflow.label.gpaw_worker"
         if self.ranks == 1 and not self.launcher:
             return [sys.executable, "-m", module, str(job)]
-        launcher = self.launcher or ("mpirun", "-np", "{ranks}")
+        launcher = self.launcher or LAUNCHER
         parallel = [part.replace("{ranks}", str(self.ranks)) for part in launcher]
         return [*parallel, sys.executable, "-m", "gpaw", "python", "-m", module, str(job)]
 

@@ -34,6 +34,21 @@ def toy_config(**changes: Any) -> Campaign:
     return Campaign.model_validate(data)
 
 
+def large_config(loop: str, *, walkers: int, labels: int, arms: int = 0) -> Campaign:
+    """A large campaign for benchmarks of plan and driver: as many labels per iteration as walkers; ``arms`` control
+    arms beside it."""
+    controls = {"arms": ["random", "farthest_point", "periodic"][:arms], "share": 0.5}
+    return toy_config(
+        name="large",
+        start={"fragments": 200, "test_fragments": 50},
+        explore={"walkers": walkers},
+        select={"fragments": walkers},
+        stop={"labels": labels, "iterations": 100_000},
+        loop={"kind": loop},
+        **({"controls": controls} if arms else {}),
+    )
+
+
 def toy_result(task: Task) -> TaskResult:
     """A result of the right shape that depends on nothing but the task."""
     p = task.payload

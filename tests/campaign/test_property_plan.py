@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -36,12 +37,13 @@ EV = {"kind": "energy_volume", "points": 9}
 HC = {"kind": "heat_capacity", "rows": 2, "repeats": [[1, 1, 1], [2, 1, 1]]}
 
 
+FAILED = "1000 steps were too few"
+
+
 def end(snapshot: Snapshot, tasks: list[Task], *, failing: str = "") -> None:
     for task in tasks:
         bad = task.kind == failing
-        snapshot.outcomes[task.key] = Outcome(
-            "failed" if bad else "done", task.kind, reason="1000 steps were too few" if bad else ""
-        )
+        snapshot.outcomes[task.key] = Outcome("failed" if bad else "done", task.kind, reason=FAILED if bad else "")
 
 
 def walk(config: PropertyRun, **only: Any) -> tuple[list[list[Task]], Plan]:
@@ -170,10 +172,33 @@ def test_replicas_of_metadynamics_run_side_by_side_and_their_segments_in_order()
     assert {t.key for t in more[1]} > {t.key for t in first}
 
 
-def test_a_segment_that_blew_up_ends_its_property() -> None:
+def reduced_torsion(*failures: tuple[int, int]) -> Mapping[str, Any]:
+    """Payload of the reduction when (batch of segments, replica) failed, both counted from 0."""
     snapshot = Snapshot()
     end(snapshot, property_plan(run(TORSION), INPUTS, snapshot).tasks)
-    end(snapshot, property_plan(run(TORSION), INPUTS, snapshot).tasks, failing="metadynamics")
-    plan = property_plan(run(TORSION), INPUTS, snapshot)
-    assert plan.tasks == []
-    assert "torsion_free_energy of a: metadynamics failed" in plan.failed
+    order = [t.key for t in property_plan(run(TORSION), INPUTS, snapshot).tasks]
+    first: dict[str, int] = {key: n for n, key in enumerate(order)}
+    for batch in range(4):
+        tasks = property_plan(run(TORSION), INPUTS, snapshot).tasks
+        if tasks[0].kind == "property":
+            return tasks[0].payload
+        for task in tasks:
+            replica = first.setdefault(task.key, first.get(str(task.payload["before"]), -1))
+            end(snapshot, [task], failing="metadynamics" if (batch, replica) in failures else "")
+    return property_plan(run(TORSION), INPUTS, snapshot).tasks[0].payload
+
+
+def test_a_segment_that_blew_up_ends_its_replica_alone() -> None:
+    whole = reduced_torsion()
+    assert [len(keys) for keys in whole["replicas"]] == [3, 3, 3]
+    assert "failed" not in whole
+    late = reduced_torsion((2, 1))
+    assert [len(keys) for keys in late["replicas"]] == [3, 2, 3]
+    assert late["replicas"][1] == whole["replicas"][1][:2]
+    assert late["failed"] == [[2, 2, 3, FAILED, True]]
+    early = reduced_torsion((1, 1), (0, 2))
+    assert early["replicas"] == [whole["replicas"][0]]
+    assert early["failed"] == [[2, 1, 3, FAILED, False], [3, 0, 3, FAILED, False]]
+    all_early = reduced_torsion((1, 0), (1, 1), (0, 2))  # a little is better than nothing
+    assert [len(keys) for keys in all_early["replicas"]] == [1, 1]
+    assert reduced_torsion((0, 0), (0, 1), (0, 2))["replicas"] == []

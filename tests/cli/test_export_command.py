@@ -91,13 +91,38 @@ def test_everything_is_there_and_sums_are_right(exported: tuple[Path, str]) -> N
     folder, said = exported
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert names == {
-        "README.md", "SHA256SUMS", "ase_example.py", "dataset.extxyz", "dataset.json", "openmm_example.py",
+        "README.md", "SHA256SUMS", "ase_example.py", "dataset.extxyz", "dataset.json", "metrics.json",
+        "openmm_example.py",
         "lammps/methanol.data", "lammps/methanol.expected", "lammps/run_in_lammps.py",
         "model/history.json", "model/model.json", "model/weights.safetensors",
         "psiflow/dataset.xyz", "psiflow/psiflow_example.py", "structures/methanol.extxyz",
     }  # fmt: skip
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
     assert "left out: lammps: pair_style: LAMMPS has no pair style for this linear potential" in said
+
+
+def test_licences_are_told_and_never_changed(exported: tuple[Path, str], finished: Path, tmp_path: Path) -> None:
+    folder, said = exported
+    line = "methanol: CC0-1.0, as the campaign file states; --licence CC-BY-4.0 does not change that"
+    assert f"licence of the data of {line}" in said
+    assert json.loads((folder / "dataset.json").read_text())["licences"] == [line]
+    source = find_source(finished)
+    source.config["systems"][0].pop("licence")
+    assert export(source, tmp_path / "a", ["dataset"]).licences[0].startswith("methanol: not stated; write `licence:`")
+    source.frames[0].info["licence"] = "MIT"  # as a seed dataset may state it
+    done = export(source, tmp_path / "b", ["dataset"], licence="CC-BY-4.0")
+    assert done.licences == [
+        "methanol: CC-BY-4.0, by --licence, since the campaign file states none",
+        "methanol: frames that state MIT themselves keep it",
+    ]
+    written = [a.info["licence"] for a in read_frames(tmp_path / "b" / "dataset.extxyz")]
+    assert written == ["MIT"] + ["CC-BY-4.0"] * (len(written) - 1)
+
+
+def test_the_export_says_how_to_install_what_loads_it(exported: tuple[Path, str]) -> None:
+    folder, _ = exported
+    for name in ("README.md", "ase_example.py"):
+        assert "python -m pip install ." in (folder / name).read_text()
 
 
 def test_the_ase_example_runs_in_a_fresh_process(exported: tuple[Path, str], tmp_path: Path) -> None:
@@ -199,7 +224,9 @@ def test_an_export_replaces_an_earlier_one_but_nothing_else(exported: tuple[Path
         out(finished, mine, force=True)
     assert (mine / "thesis.tex").exists()
     again, said = out(finished, folder.parent / "again", forms=["card"])
-    assert sorted(p.name for p in again.iterdir()) == ["README.md", "SHA256SUMS", "model", "structures"]
+    assert sorted(p.name for p in again.iterdir()) == [
+        "README.md", "SHA256SUMS", "metrics.json", "model", "structures",
+    ]  # fmt: skip
     assert "no licence is stated" in said
     assert "| licence of the potential | not stated |" in (again / "README.md").read_text()
     shorter, _ = out(finished, again, forms=["ase"], force=True)

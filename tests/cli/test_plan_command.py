@@ -63,8 +63,37 @@ def test_manifests_of_kubernetes(no_submissions: Path, tmp_path: Path, monkeypat
     assert [limit.get("nvidia.com/gpu") for limit in limits] == ["1", None]
     code, said = plan(QUICKSTART, "--machine", tmp_path / "k.yaml")
     assert code == 2
-    assert "lies on none of the volumes that pods mount and may write to (/w)" in said
+    for part in ("C6H6O13Zn4", "\nsum", "OPENMM_DEFAULT_PLATFORM=CUDA", "as if the run folder were /w/quickstart"):
+        assert part in said  # all that can be said before
+    assert said.count('"mountPath": "/w"') == 2
+    assert "error: The run folder lies on none of the volumes that pods mount and may write to (/w)" in said
+    assert "For example `--folder /w/quickstart`." in said
+    code, said = plan(QUICKSTART, "--machine", tmp_path / "k.yaml", "--folder", "/w/quickstart")
+    assert code == 0, said
+    assert "run folder: /w/quickstart" in said
     assert not no_submissions.exists()
+    readable = (tmp_path / "k.yaml").read_text().replace("mount: /w}", "mount: /w, read_only: true}")
+    (tmp_path / "k.yaml").write_text(readable)
+    code, said = plan(QUICKSTART, "--machine", tmp_path / "k.yaml")
+    assert code == 2
+    assert "not shown: this run folder is not possible there" in said
+    assert "may write to (/w (read-only))" in said
+
+
+def test_environment_and_mpi_are_shown_and_secrets_are_not(tmp_path: Path) -> None:
+    text = (ROOT / "hpc/slurm.yaml").read_text().partition("\nenvironment:")[0].partition("\nlanes:")[0]
+    lane = "{partition: cpu, walltime: 8 h, cores_per_node: 16, mpi: [srun, --mpi=pmix, -n, '{ranks}']}"
+    machine = tmp_path / "m.yaml"
+    machine.write_text(f"{text}\nenvironment: {{A_PATH: /x/y, MY_TOKEN: abc}}\nlanes: {{md: {lane}, label: {lane}}}\n")
+    code, said = plan(QUICKSTART, "--machine", machine, "--folder", "/has a space/x")
+    assert "environment of the workers: A_PATH=/x/y, MY_TOKEN=(not shown)" in said
+    assert "MPI ranks of a label are started by: srun --mpi=pmix -n {ranks}\n" in said
+    assert code == 2
+    assert "as if the run folder were /shared/quickstart" in said
+    assert "#SBATCH --partition=cpu" in said
+    assert "may hold letters, digits and _ . / : , @ = + - only" in said
+    code, said = plan(QUICKSTART, "--machine", ROOT / "hpc/pbs.yaml")
+    assert "mpirun -np {ranks} (the default)" in said
 
 
 def test_this_computer(no_submissions: Path) -> None:

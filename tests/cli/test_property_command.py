@@ -177,7 +177,8 @@ def test_a_failure_is_reported_and_the_rest_is_done(tmp_path: Path, capsys: pyte
     file = prepared(tmp_path, RUN.replace("range: [0.93, 1.05]", "range: [1.0, 1.12]"))
     assert run(file, tmp_path / "out") == 1
     said = capsys.readouterr().err
-    assert "error: energy_volume of cu: Volume grid outside the stable range" in said
+    assert "error: energy_volume of cu: Volume grid outside the stable range: of 9 volumes from 1 to 1.12" in said
+    assert "try `range: [0.9" in said
     assert "next:" in said
     results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert [r["status"] for r in results] == ["failed", "failed", "done"]

@@ -12,7 +12,9 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
+from clusterflow.campaign.property_outputs import rewrite_property_outputs
 from clusterflow.cli.property import run_properties
+from clusterflow.cli.status import find_campaign
 from clusterflow.core import keys
 from clusterflow.core.frames import write_frames
 from clusterflow.train.learners import make_trainer
@@ -47,6 +49,8 @@ def test_a_linear_potential_gives_the_properties_of_what_it_was_fitted_to(tmp_pa
     trainer = make_trainer("linear", model.to_json(), LinearTrainingSettings().to_json(), ("Cu",), threads=1)
     fitted = trainer.train(labelled(12, 1), labelled(4, 2), start=None, seed=1, workdir=tmp_path / "fit")
     write_frames(tmp_path / "cu.extxyz", [bulk("Cu", cubic=True)])
+    metrics = {"n_frames": 4, "forces": {"mae": 5.0, "rmse": 7.0}, "forces_by_element": {"Cu": {"mae": 5.0}}}
+    (fitted.path.parent / "metrics.json").write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
     found = {}
     for name, potential in (("linear", fitted.path), ("emt", '{calculator: "ase.calculators.emt:EMT"}')):
         file = tmp_path / f"{name}.yaml"
@@ -55,8 +59,21 @@ def test_a_linear_potential_gives_the_properties_of_what_it_was_fitted_to(tmp_pa
             [str(file)], only=[], folder=tmp_path / name, engine="serial", retry_failed=False,
             console=Console(quiet=True),
         ) == 0  # fmt: skip
-        results = json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8"))["results"]
+        written = json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8"))
+        told, results = written["about_potential"], written["results"]
+        page = (tmp_path / name / "report.html").read_text(encoding="utf-8")
+        if name == "linear":
+            assert (told["kind"], told["level_of_theory"], told["elements"]) == ("linear", "EMT", ["Cu"])
+            assert "force MAE 5 meV/Å (Cu 5), RMSE 7, on 4 test frames" in page
+        else:
+            assert told == {"kind": "ase", "calculator": "ase.calculators.emt:EMT", "arguments": {}}
+            assert "ASE calculator ase.calculators.emt:EMT" in page
         quantities = {r["property"]: r["result"]["quantities"] for r in results}
         found[name] = {kind: {n: q["value"] for n, q in told.items()} for kind, told in quantities.items()}
     for kind, quantity, within in (("energy_volume", "K", 0.06), ("heat_capacity", "c_V", 0.01)):
         assert found["linear"][kind][quantity] == pytest.approx(found["emt"][kind][quantity], rel=within)
+    # what is known of the potential stays known when it is gone from where it was
+    results = (tmp_path / "linear" / "results.json").read_bytes()
+    fitted.path.rename(tmp_path / "gone")
+    rewrite_property_outputs(*find_campaign(tmp_path / "linear"))
+    assert (tmp_path / "linear" / "results.json").read_bytes() == results

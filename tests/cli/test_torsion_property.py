@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ase.build import molecule
@@ -13,7 +15,9 @@ from clusterflow.cli.property import run_properties
 from clusterflow.config.load import load_properties
 from clusterflow.config.properties import TorsionFreeEnergy
 from clusterflow.core.frames import write_frames
-from clusterflow.errors import ConfigError, StructureError
+from clusterflow.errors import ConfigError, ExploreError, StructureError
+from clusterflow.execution import property_stages, stages
+from clusterflow.execution.workplace import Workplace
 from clusterflow.state.fsck import examine
 from clusterflow.state.journal import read_events
 from clusterflow.state.layout import CampaignFolder
@@ -48,9 +52,9 @@ def prepared(folder: Path, text: str = RUN) -> Path:
     return folder / "run.yaml"
 
 
-def run(file: Path, root: Path) -> int:
+def run(file: Path, root: Path, *, retry_failed: bool = False) -> int:
     return run_properties(
-        [str(file)], only=[], folder=root, engine="serial", retry_failed=False, console=Console(quiet=True)
+        [str(file)], only=[], folder=root, engine="serial", retry_failed=retry_failed, console=Console(quiet=True)
     )
 
 
@@ -79,6 +83,31 @@ def test_a_longer_run_goes_on_and_ends_as_one_in_a_single_go(tmp_path: Path) -> 
     assert "barrier of a turn" in (root / "report.html").read_text()
     assert "torsion [°]" in (root / "curves" / "torsion_free_energy-chain-profile.csv").read_text()
     assert examine(CampaignFolder(root)).damage == []
+
+
+def test_a_segment_that_fails_costs_its_replica_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others, and what it has, give a result that says what is missing; with --retry-failed it becomes whole."""
+    file, root = prepared(tmp_path), tmp_path / "out"
+    failed: set[int] = set()
+
+    def blows_up(payload: Mapping[str, Any], place: Workplace) -> dict[str, Any]:
+        if payload["before"] is not None and (not failed or payload["seed"] in failed):
+            failed.add(payload["seed"])
+            raise ExploreError("The walk blew up after 12 steps.")
+        return property_stages.metadynamics(payload, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clusterflow.execution.apps.STAGES", {**stages.STAGES, "metadynamics": blows_up})
+        assert run(file, root) == 0
+    result = json.loads((root / "results.json").read_text())["results"][0]["result"]
+    told = "has 1 of its 2 segments, and what it has counts; the next one failed: The walk blew up after 12 steps."
+    assert told in result["notes"][0]
+    assert told in (root / "report.html").read_text()
+    assert result["quantities"]["sampling time"]["value"] == pytest.approx(6.0, rel=0.01)
+    assert run(file, root, retry_failed=True) == 0
+    result = json.loads((root / "results.json").read_text())["results"][0]["result"]
+    assert result["quantities"]["sampling time"]["value"] == pytest.approx(8.0, rel=0.01)
+    assert not any("segments" in note for note in result["notes"])
 
 
 def test_bad_torsions_are_refused_before_anything_is_computed(tmp_path: Path) -> None:

@@ -193,6 +193,31 @@ def test_every_configuration_shipped_is_valid() -> None:
             assert system.structure.is_file(), f"{path}: {system.structure}"
 
 
+def test_structures_shipped_state_the_source_and_licence_of_their_readme() -> None:
+    folder = Path(__file__).parents[2] / "configs"
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (folder / "structures" / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ]
+    known = {cells[0]: (cells[2], cells[3].partition(",")[0]) for cells in rows}
+    known["UiO-66_conventional.extxyz"] = known["UiO-66_primitive.extxyz"]  # a supercell of it
+    for path in sorted(folder.glob("*.yaml")):
+        for system in () if describes_properties(path) else load_campaign(path).systems:
+            source, licence = known[system.structure.name]
+            assert system.licence == licence, path
+            assert system.source is not None
+            assert system.source.split()[0] in source, path
+            assert system.source.split()[2].partition(" ")[0] in source, path
+
+
+def test_what_the_streaming_loop_cannot_do_is_a_plain_list(tmp_path: Path) -> None:
+    assert load_campaign(write(tmp_path, GOOD)).only_synchronous() == []
+    told = load_campaign(write(tmp_path, GOOD + "controls: {arms: [random], share: 0.5}\n")).only_synchronous()
+    assert [at for _, at in told] == [("controls",)]
+    assert "loop: {kind: synchronous}" in told[0][0]
+
+
 def test_schema_knows_every_section() -> None:
     schema = Campaign.model_json_schema()
     assert set(schema["properties"]) >= {"systems", "start", "explore", "score", "select", "extract", "label", "train"}

@@ -50,7 +50,7 @@ def test_a_path_is_a_model_beside_the_file(tmp_path: Path) -> None:
     run = load(tmp_path, "  - kind: energy_volume\n", potential="runs/mof5")
     assert isinstance(run.potential, Model)
     assert run.potential.folder == tmp_path / "runs/mof5"
-    with pytest.raises(InputError, match=r"neither model.json nor model/model.json"):
+    with pytest.raises(InputError, match=r"there is no such folder"):
         run.potential.model_folder()
     (tmp_path / "runs/mof5/model").mkdir(parents=True)
     (tmp_path / "runs/mof5/model/model.json").write_text("{}")
@@ -136,3 +136,16 @@ def test_mistakes_in_properties_from_dynamics_are_named(tmp_path: Path, properti
         load(tmp_path, properties + "\n")
     assert "clusterflow property FILE --dry-run" in error.value.todo
     assert "precisions" not in error.value.what  # keys of other kinds are not offered
+
+
+def test_a_potential_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "mof5").mkdir()
+    with pytest.raises(InputError, match=r"no trained potential in .*mof-5': there is no such folder") as error:
+        Model(folder=tmp_path / "mof-5").model_folder()
+    assert f"Did you mean '{tmp_path / 'mof5'}'?" in error.value.todo
+    with pytest.raises(InputError, match=r"neither model.json nor model/model.json"):
+        Model(folder=tmp_path / "mof5").model_folder()
+    (tmp_path / "mof5" / "journal.jsonl").touch()
+    with pytest.raises(InputError) as error:
+        Model(folder=tmp_path / "mof5").model_folder()
+    assert "has not finished: `clusterflow run`" in error.value.todo

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from clusterflow.config.document import beside
 from clusterflow.config.load import load_kind
 from clusterflow.config.section import Section
 from clusterflow.errors import ConfigError
@@ -51,11 +52,10 @@ def load_machine(name: str | Path) -> Machine:
             + "Write `local` for this computer, or the path of a machine file (*.yaml).",
         )
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, near, n=1)
+        close = difflib.get_close_matches(path.name, beside(path, "machine"), n=1)
         raise ConfigError(
             f"There is no machine file '{path}'.",
-            where="machine",
+            where=str(path.absolute()),
             todo=(f"Did you mean '{path.parent / close[0]}'? " if close else "")
             + "A relative path in a campaign file is taken from the folder of that file; `local` is this computer.",
         )
@@ -65,7 +65,7 @@ def load_machine(name: str | Path) -> Machine:
         raise ConfigError(
             error.what,
             where=error.where,
-            todo="Correct the machine file (those in hpc/ have comments), or write `machine: local`.",
+            todo=f"{error.todo or 'Correct it.'} Every machine file in hpc/ has comments; `local` is this computer.",
         ) from None
     assert isinstance(machine, (LocalMachine, SlurmMachine, PBSMachine, KubernetesMachine))
     return machine
