@@ -22,16 +22,19 @@ def phonopy_thermal(
     *,
     cutoff: float,
     displacement: float = 0.0025,
+    symmetry: bool = True,
+    symprec: float = 1e-5,
 ) -> dict[str, list[float]]:
     """Per cell: ``heat_capacity`` and ``entropy`` in J/(mol K), ``free_energy`` in eV, of the waves that are
-    commensurate with ``repeat`` cells; modes below ``cutoff`` cm⁻¹ do not count."""
+    commensurate with ``repeat`` cells; modes below ``cutoff`` cm⁻¹ do not count. With ``symmetry``, which phonopy finds
+    within ``symprec`` Å, inequivalent atoms alone are displaced (± ``displacement`` Å)."""
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
     cell = PhonopyAtoms(
         numbers=atoms.numbers, cell=atoms.cell.array, positions=atoms.positions, masses=atoms.get_masses()
     )
-    phonon = Phonopy(cell, np.diag(repeat), primitive_matrix=np.eye(3))
+    phonon = Phonopy(cell, np.diag(repeat), primitive_matrix=np.eye(3), is_symmetry=symmetry, symprec=symprec)
     phonon.generate_displacements(distance=displacement)
     forces = []
     for moved in phonon.supercells_with_displacements:
