@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -109,6 +110,9 @@ def main() -> None:
             ratios = [one[key] / many[key] for one, many in zip(runs[first], runs[n], strict=True)]
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"{n} workers against {first}, {key}: {statistics.median(ratios):.2f} ({spread})")
+        tasks = int(runs[n][0]["tasks"])
+        most = math.ceil(tasks / first) / math.ceil(tasks / n)
+        print(f"{n} workers against {first}: {tasks} equal tasks allow {most:.2f}")
     if given.json is not None:
         given.json.write_text(json.dumps(runs, indent=1))
 
