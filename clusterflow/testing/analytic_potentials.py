@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 
-from clusterflow.core.data import FloatArray, Prediction
+from clusterflow.core.data import FloatArray, IntArray, Prediction
 from clusterflow.core.protocols import Potential
 
 
@@ -104,6 +104,63 @@ class LennardJones(AnalyticPotential):
             forces[:, k] = np.bincount(i, weights=pair[:, k], minlength=len(atoms))
         stress = 0.5 * vectors.T @ pair / float(atoms.cell.volume) if atoms.pbc.all() else None
         return Prediction(energy, forces, stress)
+
+
+@dataclass(frozen=True)
+class SpringNetwork(AnalyticPotential):
+    """Springs between neighbouring atoms, periodic images too, at rest in one structure: a framework that is a minimum
+    of its potential by construction, with a Hessian in closed form.
+
+    ``ends`` (m, 2) atoms, ``shifts`` (m, 3) cells of the second one, ``lengths`` (m,) Å at rest, ``stiffness`` (m,)
+    eV/Å².
+    """
+
+    ends: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    shifts: IntArray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64))
+    lengths: FloatArray = field(default_factory=lambda: np.zeros(0))
+    stiffness: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def of(cls, atoms: Atoms, *, cutoff: float = 5.0, stiffness: float = 40.0, decay: float = 0.8) -> SpringNetwork:
+        """Springs between all atoms of ``atoms`` closer than ``cutoff`` Å, of ``stiffness`` eV/Å² at 1 Å, softer by a
+        factor e every ``decay`` Å: bonds, angles and what is between linkers."""
+        from matscipy.neighbours import neighbour_list
+
+        i, j, d, shifts = neighbour_list("ijdS", atoms, cutoff)
+        first = (i < j) | ((i == j) & (shifts @ np.array([10_000, 100, 1]) > 0))  # every spring once
+        i, j, d, shifts = i[first], j[first], d[first], shifts[first]
+        return cls(
+            cutoff, AnalyticPotential.elements, np.stack([i, j], 1), shifts, d, stiffness * np.exp((1 - d) / decay)
+        )
+
+    def _vectors(self, atoms: Atoms) -> FloatArray:
+        first, second = self.ends.T
+        return np.asarray(atoms.positions[second] - atoms.positions[first] + self.shifts @ atoms.cell.array)
+
+    def one(self, atoms: Atoms) -> Prediction:
+        """Energy, forces, and stress where periodic."""
+        vectors = self._vectors(atoms)
+        d = np.linalg.norm(vectors, axis=1)
+        pull = (self.stiffness * (d - self.lengths) / d)[:, None] * vectors
+        forces = np.zeros((len(atoms), 3))
+        for k in range(3):
+            for end, sign in ((0, 1.0), (1, -1.0)):
+                forces[:, k] += sign * np.bincount(self.ends[:, end], weights=pull[:, k], minlength=len(atoms))
+        stress = vectors.T @ pull / float(atoms.cell.volume) if atoms.pbc.all() else None
+        return Prediction(float(0.5 * (self.stiffness * (d - self.lengths) ** 2).sum()), forces, stress)
+
+    def hessian_at_rest(self, atoms: Atoms) -> FloatArray:
+        """(n, 3, n, 3) eV/Å² of the structure in which all springs are at rest: Σ k e⊗e over the springs."""
+        vectors = self._vectors(atoms)
+        e = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+        blocks = self.stiffness[:, None, None] * e[:, :, None] * e[:, None, :]
+        rows = np.zeros((len(atoms), 3, len(atoms), 3))
+        for block, (i, j) in zip(blocks, self.ends.tolist(), strict=True):
+            rows[i, :, i] += block
+            rows[j, :, j] += block
+            rows[i, :, j] -= block
+            rows[j, :, i] -= block
+        return rows
 
 
 @dataclass(frozen=True)

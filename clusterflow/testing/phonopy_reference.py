@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -22,17 +22,22 @@ def phonopy_thermal(
     *,
     cutoff: float,
     displacement: float = 0.0025,
+    symmetry: bool = True,
+    symprec: float = 1e-5,
+    plusminus: bool | Literal["auto"] = "auto",
 ) -> dict[str, list[float]]:
     """Per cell: ``heat_capacity`` and ``entropy`` in J/(mol K), ``free_energy`` in eV, of the waves that are
-    commensurate with ``repeat`` cells; modes below ``cutoff`` cm⁻¹ do not count."""
+    commensurate with ``repeat`` cells; modes below ``cutoff`` cm⁻¹ do not count. With ``symmetry``, which phonopy finds
+    within ``symprec`` Å, inequivalent atoms alone are displaced by ``displacement`` Å; ``plusminus`` False: to one side
+    only, which is half the work and an error of first order."""
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
     cell = PhonopyAtoms(
         numbers=atoms.numbers, cell=atoms.cell.array, positions=atoms.positions, masses=atoms.get_masses()
     )
-    phonon = Phonopy(cell, np.diag(repeat), primitive_matrix=np.eye(3))
-    phonon.generate_displacements(distance=displacement)
+    phonon = Phonopy(cell, np.diag(repeat), primitive_matrix=np.eye(3), is_symmetry=symmetry, symprec=symprec)
+    phonon.generate_displacements(distance=displacement, is_plusminus=plusminus)
     forces = []
     for moved in phonon.supercells_with_displacements:
         supercell = Atoms(numbers=moved.numbers, positions=moved.positions, cell=moved.cell, pbc=True)

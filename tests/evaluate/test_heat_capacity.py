@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
+from clusterflow.core.frames import read_frames
 from clusterflow.errors import InputError, ScienceError
 from clusterflow.evaluate import heat_capacity
 from clusterflow.evaluate.calculator_potential import as_potential
 from clusterflow.evaluate.relaxation import relax
-from clusterflow.physics.vibrations import Modes
+from clusterflow.physics.vibrations import GAS_CONSTANT, Modes, harmonic_modes
+from clusterflow.physics.vibrations import heat_capacity as thermal
+from clusterflow.testing.analytic_potentials import SpringNetwork
 from clusterflow.testing.phonopy_reference import phonopy_thermal
+
+STRUCTURES = Path(__file__).parents[2] / "configs" / "structures"
 
 
 def relaxed(atoms: Atoms) -> Atoms:
@@ -38,6 +45,23 @@ def test_equal_to_phonopy(alloy: Atoms, repeat: tuple[int, int, int]) -> None:
     assert columns["C_V per cell [J/(mol K)]"] == pytest.approx(theirs["heat_capacity"], rel=1e-3)
     assert columns["entropy per cell [J/(mol K)]"] == pytest.approx(theirs["entropy"], rel=1e-3)
     assert columns["free energy per cell [eV]"] == pytest.approx(theirs["free_energy"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["MOF-5_primitive", "UiO-66_primitive"])
+def test_frameworks_equal_phonopy_and_the_closed_form(name: str) -> None:
+    """MOF-5 (106 atoms) and UiO-66 (114) on springs, as they are in the file: for phonopy they have no symmetry."""
+    atoms = read_frames(STRUCTURES / f"{name}.extxyz")[0]
+    springs = SpringNetwork.of(atoms)
+    t = [100.0, 300.0]
+    ours = heat_capacity.compute(atoms, springs, freedom="nothing", displacement=1e-4, temperatures=t)
+    found = ours.curves["temperature"].columns["C_V per cell [J/(mol K)]"]
+    modes = harmonic_modes(atoms, springs.hessian_at_rest(atoms))
+    exact = thermal(heat_capacity.real_modes(modes), np.array(t)) * GAS_CONSTANT
+    assert ours.quantities["imaginary modes"].value == 0
+    assert ours.quantities["lowest mode"].value == pytest.approx(modes.wavenumbers[0], abs=0.1)
+    assert found == pytest.approx(exact, rel=1e-6)
+    theirs = phonopy_thermal(atoms, springs.calculator(), (1, 1, 1), t, cutoff=heat_capacity.LOWEST)
+    assert found == pytest.approx(theirs["heat_capacity"], rel=1e-3)
 
 
 def test_supercells_converge_towards_dulong_petit() -> None:

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from clusterflow.testing.analytic_potentials import EinsteinCrystal, ElasticCell, LennardJones
+from clusterflow.testing.analytic_potentials import EinsteinCrystal, ElasticCell, LennardJones, SpringNetwork
 
 STEP = 1e-5
 
@@ -21,6 +21,7 @@ CASES = {
     "einstein": EinsteinCrystal(sites=start().positions + 0.1, stiffness=2.0),
     "lennard-jones": LennardJones(cutoff=7.3),
     "elastic": ElasticCell(reference=start().cell.array * 1.1, bulk=0.2, shear=0.3),
+    "springs": SpringNetwork.of(bulk("Ar", "fcc", a=5.2).repeat(2), cutoff=5.3),
 }
 
 
@@ -37,7 +38,7 @@ def test_forces(name):
         assert forces[i, k] == pytest.approx(-(energies[0] - energies[1]) / (2 * STEP), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["lennard-jones", "elastic"])
+@pytest.mark.parametrize("name", ["lennard-jones", "elastic", "springs"])
 def test_stress(name):
     atoms, potential = start(), CASES[name]
     stress = potential.one(atoms).stress
