@@ -24,7 +24,7 @@ from clusterflow.state.journal import read_events
 from clusterflow.state.labels import LabelStore, label_key
 from clusterflow.state.layout import CampaignFolder
 from clusterflow.state.snapshot import fold
-from clusterflow.train.nequip_potential import NequIPPotential
+from clusterflow.train.learners import load_potential
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("run", type=Path, help="run folder of the campaign")
@@ -53,7 +53,7 @@ def labelled(atoms) -> Label:
 
 
 def load(key: str):
-    return NequIPPotential.load(args.run / "tasks" / "train" / key / "model")
+    return load_potential(args.run / "tasks" / "train" / key / "model")
 
 
 last = [v for n, v in decisions.items() if n.startswith("evaluated/")][-1]  # the campaign may be under way
