@@ -31,8 +31,8 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("campaign", type=Path)
 parser.add_argument("known", type=Path, help="labelled frames to fit the potential to that moves the atoms")
 parser.add_argument("--systems", nargs="*")
-parser.add_argument("--equilibration", type=int, default=300, help="steps of 1 fs before the first frame")
-parser.add_argument("--interval", type=int, default=20, help="steps between two frames")
+parser.add_argument("--equilibration", type=int, default=300, help="steps of 1 fs before the first frame, 5 n")
+parser.add_argument("--interval", type=int, default=20, help="steps between two frames, 5 n")
 parser.add_argument("--frames", type=int, nargs=2, default=[40, 12], help="frames to train on, and to test on")
 parser.add_argument("--output", type=Path, default=Path("runs/uio66_cells"))
 args = parser.parse_args()
@@ -56,7 +56,8 @@ def walker():
     elements = sorted({e for a in frames for e in a.get_chemical_symbols()})
     model, settings = config.train.build_model(), config.train.build_settings(final=True)
     trainer = make_trainer("linear", model.to_json(), settings.to_json(), elements, threads=1)
-    return load_potential(trainer.train(frames, frames[::8], start=None, seed=1, workdir=args.output / "walker").path)
+    training = [a for i, a in enumerate(frames) if i % 8]
+    return load_potential(trainer.train(training, frames[::8], start=None, seed=1, workdir=args.output / "walker").path)
 
 
 def walk(start: Atoms, frames: int, rng: np.random.Generator) -> list[Atoms] | None:
@@ -93,8 +94,7 @@ for system in config.systems:
             atoms.calc = walker().calculator()
             FIRE(atoms, logfile=None).run(fmax=0.1, steps=100)
             write(relaxed, Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
-        rng, frames = np.random.default_rng(number), None
-        while frames is None:
-            frames = walk(read(relaxed), count, rng)
-        write(path, frames)
+        rng = np.random.default_rng(number)
+        tries = (walk(read(relaxed), count, rng) for _ in range(10))
+        write(path, next(filter(None, tries)))  # StopIteration: ten walks broke bonds
         print(path, flush=True)

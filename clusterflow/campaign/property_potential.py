@@ -5,6 +5,7 @@ Gathered where the potential lies, kept in the run folder, and shown beside the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,8 @@ def model_facts(section: Model, source: Path, document: Mapping[str, Any]) -> di
         "level_of_theory": str(document.get("level_of_theory", "")),
         "elements": list(document.get("elements", ())),
     }
-    if forces := (metrics.get("metrics") or {}).get("forces"):
-        facts["test"] = _test(metrics["metrics"], forces)
+    with contextlib.suppress(AttributeError, KeyError, TypeError):  # a metrics.json that is not ours
+        facts["test"] = _test(metrics["metrics"])
     training = document.get("training")
     fitted = training.get("metrics", {}) if isinstance(training, Mapping) else {}
     kept = {"val_force_mae_eV_per_A": "force_mae", "val_energy_mae_eV_per_atom": "energy_mae"}
@@ -49,9 +50,10 @@ def model_facts(section: Model, source: Path, document: Mapping[str, Any]) -> di
     return facts
 
 
-def _test(metrics: Mapping[str, Any], forces: Mapping[str, Any]) -> dict[str, Any]:
+def _test(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    forces = metrics["forces"]
     told: dict[str, Any] = {
-        "frames": metrics.get("n_frames"),
+        "frames": metrics["n_frames"],
         "force_mae": forces["mae"],
         "force_rmse": forces["rmse"],
         "force_mae_by_element": {k: v["mae"] for k, v in metrics.get("forces_by_element", {}).items()},

@@ -60,12 +60,13 @@ def torsion_free_energy(graph: Graph, settings: TorsionFreeEnergy, structure: Sy
     }
 
     def reduced(failed: Mapping[str, str]) -> Mapping[str, Any]:
-        """Replicas as far as they came; one with less than half of its segments only if no other has more."""
+        """Replicas as far as they came, without those that are less than half as long as the longest: each weighs the
+        same, and a short one has not been around."""
         if not failed:
             return reduction
         whole = [list(takewhile(lambda key: key not in failed, keys)) for keys in replicas]
-        enough = [2 * len(kept) >= len(keys) for kept, keys in zip(whole, replicas, strict=True)]
-        used = [bool(kept) and (much or not any(enough)) for kept, much in zip(whole, enough, strict=True)]
+        longest = max(map(len, whole))
+        used = [bool(kept) and 2 * len(kept) >= longest for kept in whole]
         lost = [
             [number, len(kept), len(keys), failed[keys[len(kept)]], counts]
             for number, (kept, keys, counts) in enumerate(zip(whole, replicas, used, strict=True), 1)

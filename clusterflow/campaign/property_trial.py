@@ -108,7 +108,7 @@ def _in_a_process(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         ended = run_in_session(
             [sys.executable, "-m", "clusterflow.campaign.property_trial", scratch],
-            folder=folder, log=folder / "log", environment={**os.environ, "OMP_NUM_THREADS": "1"}, time_limit=limit,
+            folder=Path.cwd(), log=folder / "log", environment={**os.environ, "OMP_NUM_THREADS": "1"}, time_limit=limit,
         )  # fmt: skip
         lines = (folder / "found").read_text(encoding="utf-8").splitlines() if (folder / "found").is_file() else []
         found: list[tuple[Outcome, str]] = [tuple(json.loads(line)) for line in lines]

@@ -129,7 +129,8 @@ def locate(data: Any, loc: Sequence[str | int]) -> tuple[list[str | int], int, A
     for part in loc:
         marks: Any = getattr(here, "lc", None)  # ruamel's line and column
         if isinstance(here, dict) and part in here:
-            line = marks.key(part)[0] + 1
+            with contextlib.suppress(KeyError):  # merged from an anchor (`<<:`): no line of its own here
+                line = marks.key(part)[0] + 1
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             line = marks.item(part)[0] + 1
         else:

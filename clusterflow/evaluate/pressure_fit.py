@@ -20,7 +20,7 @@ from clusterflow.errors import ScienceError
 
 MIN_POINTS = 5
 _GRID, _DRAWS = 241, 300
-_SCALES = tuple(float(s) for s in np.geomspace(1.4, 8.0, 5))
+_SCALES = tuple(float(s) for s in np.geomspace(1.4, 32.0, 7))
 _LEAST_ERROR = 1e-4
 """Of a pressure, relative to the range of all: the process needs some noise to be solvable."""
 
@@ -63,15 +63,16 @@ def fit_pressure(
     floor = _LEAST_ERROR * float(np.ptp(p))
     slopes = np.full(len(v), _slope(v, p))
     grid = np.linspace(v[0], v[-1], _GRID)
-    for last in (False, False, True):  # the errors of V need the slope, which follows from the fit
-        error = np.maximum(np.hypot(p_error, slopes * v_error), floor)
-        found = _Process(v, p, error, restarts=2 if last else 0)
+    misfit = 1.0
+    for step in range(5):  # the errors of V need the slope, which follows from the fit
+        error = misfit * np.maximum(np.hypot(p_error, slopes * v_error), floor)
+        found = _Process(v, p, error, restarts=2 if step > 1 else 0)
         curve = found.mean(grid)
         slopes = np.interp(v, grid, np.gradient(curve, grid))
-    misfit = found.noise_scale()
-    if misfit > 1.0:
-        found = _Process(v, p, misfit * error, restarts=2)
-        curve = found.mean(grid)
+        if step == 2:
+            misfit = found.noise_scale()
+            if misfit == 1.0:
+                break
     covariance = found.covariance(grid)
     draws = _draws(curve, covariance)
     v0 = _zero(grid, curve, near=_first_zero(grid, curve))

@@ -75,7 +75,13 @@ def _moved(
     else:
         size = guess * volumes[lowest] / ratios[lowest]
         told, centre = f"A parabola through the {_NEAR} there has its minimum near {guess:.3g} × ({size:.5g} Å³)", guess
-    steps = max(1, round(abs(centre - (grid[0] + grid[-1]) / 2.0) / step))
+    steps = round(sign * (centre - (grid[0] + grid[-1]) / 2.0) / step)
+    if steps < 1 and failed:  # the grid covers that side already
+        return (
+            f"{told}, beside volumes that could not be relaxed: mend these first (more `max_steps:`, a larger "
+            f"`fmax:`), or lay the grid closer: try `range: [{centre - 2 * step:.6g}, {centre + 2 * step:.6g}]`."
+        )
+    steps = max(1, steps)
     low, high = grid[0] + sign * steps * step, grid[-1] + sign * steps * step
     if low < _LOWEST or high > _HIGHEST:
         return f"{told}, outside of what `range:` allows: does the potential hold this structure together at all?"

@@ -54,8 +54,14 @@ def test_a_model_alone_says_what_is_not_known(tmp_path: Path) -> None:
     bare = model_facts(Model(folder=tmp_path), tmp_path / "fit", {"model_id": "x"})
     assert facts_rows(bare, "")["its errors"].startswith("not known")
     assert facts_rows(bare, "")["trained on"] == "level of theory not stated"
-    (tmp_path / "metrics.json").write_text("[broken")
-    assert model_facts(Model(folder=tmp_path), tmp_path / "model", DOCUMENT).get("test") is None
+    for foreign in (
+        "[broken",
+        '{"metrics": [1, 2]}',
+        '{"metrics": {"forces": {"rmse": 1}}}',
+        '{"metrics": {"forces": [1]}}',
+    ):
+        (tmp_path / "metrics.json").write_text(foreign)
+        assert model_facts(Model(folder=tmp_path), tmp_path / "model", DOCUMENT).get("test") is None
 
 
 def test_an_ase_calculator_is_named_with_its_arguments() -> None:

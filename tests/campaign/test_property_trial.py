@@ -48,6 +48,12 @@ class NaN(NoStress):
         self.results = {"energy": 0.0, "forces": np.full((len(atoms), 3), np.nan)}
 
 
+class Reads(NoStress):
+    def __init__(self, path):
+        super().__init__()
+        open(path).close()
+
+
 class Slow(NoStress):
     def calculate(self, *_):
         time.sleep(600)
@@ -129,6 +135,16 @@ def test_calculators_that_give_nothing(name: str, outcomes: list[str], told: str
     found = try_potential(Calculator(calculator=f"trial_calculators:{name}"), structures, {}, **start)
     assert [t.outcome for t in found] == outcomes
     assert found[0].told == told
+
+
+@pytest.mark.usefixtures("calculators")
+def test_paths_among_the_arguments_count_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parameters.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    potential = Calculator(calculator="trial_calculators:Reads", arguments={"path": "parameters.txt"})
+    assert [t.outcome for t in try_potential(potential, {"h": Atoms("H")}, {})] == ["works"]
 
 
 def test_a_damaged_model(tmp_path: Path) -> None:

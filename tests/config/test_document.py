@@ -10,7 +10,7 @@ from ase.build import bulk
 from typer.testing import CliRunner
 
 from clusterflow.cli.main import app
-from clusterflow.config.document import MACHINE_KINDS, lines_told, naming_line, read_yaml, sort_of
+from clusterflow.config.document import MACHINE_KINDS, lines_told, locate, naming_line, read_yaml, sort_of
 from clusterflow.config.load import load_campaign, load_properties
 from clusterflow.core.frames import write_frames
 from clusterflow.errors import ClusterflowError, ConfigError, InputError, StateError
@@ -150,3 +150,13 @@ def test_missing_files_are_told_with_the_line_that_names_them(
     assert said.exit_code == 2, said.output
     assert f"{file}, {line}{tmp_path}" in said.output
     assert "Did you mean" not in said.output  # the file itself is no machine
+
+
+def test_a_key_merged_from_an_anchor_has_the_line_of_what_merges_it(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "c.yaml",
+        "name: a\nsystems:\n  - &b\n    name: one\n    structure: a.extxyz\n  - <<: *b\n    name: two\n",
+    )
+    trail, line, here = locate(read_yaml(file), ("systems", 1, "structure"))
+    assert (trail, line, here) == (["systems", 1, "structure"], 6, "a.extxyz")

@@ -124,7 +124,11 @@ def test_errors_that_are_too_small_are_noticed_and_made_up_for() -> None:
     v = np.linspace(0.97 * V0, 1.04 * V0, 16)
     for seed in range(3):
         p = pressure(v) + np.random.default_rng(seed).normal(0.0, 0.04, len(v))
-        honest, bold = (fit_pressure(v, p, np.zeros(len(v)), np.full(len(v), said)) for said in (0.04, 0.01))
+        # Half of the error is said to be that of V, as of runs at constant pressure.
+        honest, bold = (
+            fit_pressure(v, p, np.full(len(v), said * V0 / K / 2**0.5), np.full(len(v), said / 2**0.5))
+            for said in (0.04, 0.01)
+        )
         assert honest.misfit == 1.0
         assert 2.0 < bold.misfit < 8.0
         assert bold.bulk_error == pytest.approx(honest.bulk_error, rel=0.7)

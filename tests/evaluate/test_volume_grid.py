@@ -51,6 +51,17 @@ def test_failed_volumes_beyond_the_lowest_are_named() -> None:
     assert "Not relaxed" not in below.what
 
 
+@pytest.mark.parametrize(("points", "lost_below", "minimum"), [(25, 1.017, 1.026), (13, 0.995, 0.998)])
+def test_the_grid_is_not_moved_into_what_failed(points: int, lost_below: float, minimum: float) -> None:
+    grid = volume_ratios(0.94, 1.06, points)
+    ratios = [r for r in grid if r > lost_below]
+    error = refused(ratios, [(r - minimum) ** 2 for r in ratios], {r: "x" for r in grid if r <= lost_below})
+    low, high = suggested(error)
+    assert low < minimum < high
+    assert high - low < 0.06
+    assert "mend these first" in error.what
+
+
 def test_a_curve_that_falls_faster_and_faster_gives_no_place() -> None:
     ratios = list(volume_ratios(0.94, 1.06, 13))
     error = refused(ratios, [-((r - 0.9) ** 2) for r in ratios])
