@@ -4,9 +4,8 @@ python workflows/loops_compared.py configs/loops.yaml --seeds 1 2 3 --lags 2 1 0
 
 Runs the campaign of the file for each seed with the synchronous loop, and with the streaming one at each largest model
 lag: same starting fragments, same test set, same number of labels. How often and long a campaign trains on the way
-depends on its loop, so the labels themselves are compared by potentials that are trained from nothing on what each
-campaign has labelled: NequIP, equally long and with the same settings, and a linear potential, whose least squares
-depend on no dice.
+depends on its loop, so the labels themselves are compared by NequIP potentials that are trained from nothing on
+what each campaign has labelled, equally long and with the same settings (labels_judged.py: by linear ones).
 """
 
 import argparse
@@ -52,7 +51,7 @@ def written(config: Path, folder: Path, name: str, seed: int, lag: int | None, e
 
 def anew(place: Path, *settings: object) -> list[float]:
     """MAE and MAE_P95 of forces (meV/Å, test set) of a potential trained from nothing on a campaign's labels."""
-    model = place.with_name(f"{place.name}-{settings[1] if settings[0] == '--kind' else 'anew'}")
+    model = place.with_name(f"{place.name}-anew")
     if not model.is_dir():
         clusterflow("train", place / "dataset.extxyz", "--output", model, *settings)
     told = json.loads(clusterflow("evaluate", model, place / "dataset.extxyz", "--split", "test", "--json"))
@@ -69,7 +68,7 @@ def result(config: Path, folder: Path, seed: int, lag: int | None, epochs: int) 
         "seed": seed,
         "loop": "synchronous" if lag is None else f"streaming, lag {lag}",
         "trainings": [[m.n_training, m.mae, m.mae_p95] for m in status.models],
-        "anew": [*anew(place, "--config", training, "--seed", seed), *anew(place, "--kind", "linear")],
+        "anew": anew(place, "--config", training, "--seed", seed),
         "lag": status.model_lag or 0.0,
         "start": snapshot.decisions["split/0"],
     }
@@ -81,7 +80,7 @@ def show(results: list[dict]) -> None:
         way = "  ".join(f"{n}: {mae:.0f}, {p95:.0f}" for n, mae, p95 in r["trainings"])
         print(r["seed"], r["loop"], f"mean lag {r['lag']:.2f}  {way}  anew:", *(round(x) for x in r["anew"]))
     first, *others = dict.fromkeys(r["loop"] for r in results)
-    for column, name in enumerate(("NequIP MAE", "NequIP MAE_P95", "linear MAE", "linear MAE_P95")):
+    for column, name in enumerate(("MAE", "MAE_P95")):
         error = {k: np.log([r["anew"][column] for r in results if r["loop"] == k]) for k in (first, *others)}
         for loop in others:
             ratio = error[loop] - error[first]
