@@ -86,5 +86,5 @@ def calibration_text(told: Mapping[str, Any]) -> str:
     if covered is None:
         needed = structures_needed(told["confidence"])
         had = f"{told['structures']} independent structures"
-        return f"calibrated on {had}; bounds of {told['confidence']:.0%} take {needed}{alarms}"
+        return f"calibrated on {had}; no {told['confidence']:.0%} bounds yet, they take {needed}{alarms}"
     return f"{told['confidence']:.0%} bounds hold for {covered:.0%} of the atoms of the {where}{alarms}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +29,7 @@ class EngineName(StrEnum):
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # fonts of formulas that we do not draw
     if version:
         console.print(f"clusterflow {__version__}", highlight=False)
         raise typer.Exit

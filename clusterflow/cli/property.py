@@ -47,6 +47,11 @@ def names_and_file(words: Sequence[str]) -> tuple[tuple[str, ...], Path]:
             f"'{file}' stands where the property file should: the file comes last.",
             todo=f"Write `clusterflow property {' '.join([*(n for n in names if n not in wrong), file, wrong[0]])}`.",
         )
+    if not file.endswith((".yaml", ".yml")) and not Path(file).exists():
+        raise InputError(
+            f"There is no property file '{file}': the file comes last, after the properties of it that are wanted.",
+            todo=f"Write `clusterflow property {' '.join(words)} FILE.yaml`.",
+        )
     return tuple(names), Path(file)
 
 

@@ -97,10 +97,12 @@ def read_yaml(path: Path, *, todo: str = "Write one with `clusterflow new STRUCT
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        text = line_text(path, line)
+        before, text = line_text(path, line - 1), line_text(path, line)
         first = str(error.problem or error).splitlines()[0]
         raise ConfigError(
-            f"'{path}' is not valid YAML: {first}." + (f"\n    {line} | {text}" if text else ""),
+            f"'{path}' is not valid YAML: {first}."
+            + (f"\n    {line - 1} | {before}" if before else "")
+            + (f"\n    {line} | {text}" if text else ""),
             where=f"{path}, line {line}",
             todo="Check indentation (spaces, no tabs), the colon and space after each key, and closed quotes.",
         ) from None

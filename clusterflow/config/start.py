@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ase import Atoms
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from clusterflow.config.quantities import LengthOrZero, as_range
 from clusterflow.config.section import Section, ordered
@@ -14,6 +14,7 @@ from clusterflow.core import keys
 from clusterflow.core.frames import read_frames
 from clusterflow.errors import InputError, LevelOfTheoryError
 
+_LARGEST = 0.5  # Å
 LengthRange = Annotated[tuple[LengthOrZero, LengthOrZero], BeforeValidator(as_range), AfterValidator(ordered)]
 
 
@@ -29,6 +30,15 @@ class Perturbed(Section):
     """Standard deviation of the Gaussian displacement per Cartesian component, drawn from this range for each frame."""
     strain: float = Field(0.02, ge=0, le=0.2)
     """Standard deviation of each strain component."""
+
+    @field_validator("displacement")
+    @classmethod
+    def _keeps_bonds(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[1] > _LARGEST:
+            raise ValueError(
+                f"atoms displaced by {value[1]:g} Å per component are no structure any more; at most {_LARGEST:g} Å"
+            )
+        return value
 
 
 class Dataset(Section):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -136,9 +138,13 @@ class ASEReference:
         try:
             cls = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
+            near = difflib.get_close_matches(name, dir(sys.modules.get(module)), n=1)
             raise InputError(
                 f"The calculator '{self.calculator}' cannot be imported: {error}",
-                todo="Check the spelling, and install its package into this environment.",
+                where=f"calculator: {self.calculator}",
+                todo=f"Did you mean '{module}:{near[0]}'?"
+                if near
+                else "Check the spelling, and install its package into this environment.",
             ) from error
         try:
             return cls(**arguments)

@@ -125,6 +125,7 @@ class CampaignFolder:
             raise InputError(
                 f"There is no campaign in '{self.root}'.",
                 where=str(self.root.absolute()),
-                todo="Give the run folder of a campaign (it holds journal.jsonl), or start one with `clusterflow run`.",
+                todo="Give the run folder of a campaign (it holds journal.jsonl), or start it: `clusterflow run FILE`; "
+                "a property file: `clusterflow property FILE`.",
             )
         return self

@@ -214,6 +214,9 @@ def test_names_come_before_the_file() -> None:
     with pytest.raises(InputError, match="the file comes last") as error:
         names_and_file(["run.yaml", "energy_volume"])
     assert "property energy_volume run.yaml" in error.value.todo
+    with pytest.raises(InputError, match="There is no property file 'energy_volume'") as error:
+        names_and_file(["energy_volume"])
+    assert "clusterflow property energy_volume FILE.yaml" in error.value.todo
 
 
 def test_bad_input_is_refused_before_anything_is_computed(tmp_path: Path) -> None:

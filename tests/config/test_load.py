@@ -58,6 +58,7 @@ def test_good_file_and_its_frozen_form(tmp_path: Path) -> None:
         ("time_limit: 2 h", "time_limit: soon", ["line 10", "'soon' is not a duration"]),
         ("name: a\n", "nam: a\n", ["unknown key 'nam'", "did you mean 'name'", "'name' is missing"]),
         ("name: a\n", "name: a/b\n", ["line 1", "name", "a/b"]),
+        ("name: a\n", "name: a\nstart: {displacement: 0.5 nm}\n", ["line 2", "displaced by 5 Å", "at most 0.5 Å"]),
         ("  - name: crystal\n", "  - name: crystal\n    weight: 0\n", ["line 4", "weight", "greater than 0"]),
     ],
 )
@@ -156,6 +157,7 @@ def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
         ("name: [a\nsystems:", ["not valid YAML", "line"]),
         ("\tname: a", ["not valid YAML", "line 1", "tabs"]),
         ("name: a\nname: b\n", ["not valid YAML", "line 2", "duplicate key"]),
+        ("label:\n kind: xtb\n  method: GFN1-xTB\n", ["line 3", "2 |  kind: xtb", "3 |   method"]),
         ("", ["holds nothing"]),
         ("- a\n- b\n", ["no mapping"]),
         ("name: !!python/object/apply:os.system ['true']\nsystems: []\n", ["1 | name"]),

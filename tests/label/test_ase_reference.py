@@ -59,6 +59,12 @@ def test_not_importable(path, tmp_path):
         ASEReference(path).check_elements(["Cu"])
 
 
+def test_a_misspelled_calculator_gets_its_neighbour() -> None:
+    with pytest.raises(InputError, match="has no attribute 'EMTT'") as error:
+        ASEReference("ase.calculators.emt:EMTT").check_elements(["Cu"])
+    assert error.value.todo == "Did you mean 'ase.calculators.emt:EMT'?"
+
+
 def test_refused_arguments(tmp_path):
     reference = ASEReference("ase.calculators.tip3p:TIP3P", {"no_such_argument": 1})
     with pytest.raises(InputError, match="refuses its arguments"):
