@@ -47,8 +47,8 @@ def require_sort(path: Path, data: Mapping[str, Any], wanted: Sort) -> None:
         "campaign": f"`clusterflow run {path}` runs it, `clusterflow check {path}` only checks it.",
         "property": f"`clusterflow property {path}` runs it, with --dry-run only checks it.",
         "machine": (
-            f"`machine: {path.name}` in a campaign or property file runs that there, as does `clusterflow plan FILE "
-            f"--machine {path}` for a forecast; `clusterflow doctor --machine {path}` tests the machine."
+            f"Write `machine: {path.name}` into a campaign or property file to run it there. `clusterflow doctor "
+            f"--machine {path}` tests the machine, `clusterflow plan FILE --machine {path}` shows what would run."
         ),
     }
     raise ConfigError(
