@@ -85,7 +85,7 @@ def test_a_run_with_a_model(trained: Path, frames: list[Atoms], tmp_path: Path, 
     assert 0.0 < abs(difference) < 1e-3 * quantities["c_V"]["value"]
 
     # The run has its own copy of the model, which workers verify.
-    (copy,) = (root / "inputs").glob("potential-*")
+    (copy,) = (p for p in (root / "inputs").glob("potential-*") if p.is_dir())
     weights = next(copy.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     for result in (root / "tasks" / "property").iterdir():
