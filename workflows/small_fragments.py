@@ -4,8 +4,8 @@ python workflows/small_fragments_data.py --output runs/small_fragments/data
 python workflows/small_fragments.py runs/small_fragments/data --output runs/small_fragments
 
 Potential 1 knows small fragments (4.359 Å = Rc) and reaches Rc, 2 knows large ones (2 Rc) and reaches Rc, 3 knows large
-ones and reaches 2 Rc; "1, more" has five times as many fragments, "1, too far" breaks the rule: it reaches 2 Rc. Judged
-on whole cells, and on the difference that the cut makes to the forces on atoms with all neighbours within Rc.
+ones and reaches 2 Rc; "more" has five times as many fragments, "too far" breaks the rule: it reaches 2 Rc. Judged on
+whole cells, and on the difference that the cut makes to the forces on atoms with all neighbours within Rc.
 """
 
 import argparse
@@ -24,12 +24,9 @@ from clusterflow.train.linear_config import LinearModelSettings, LinearTrainingS
 from clusterflow.train.nequip_config import NequIPModelSettings, NequIPTrainingSettings
 
 RC = 4.359  # Å
-POTENTIALS = {
-    "1": ("small", 1),
-    "1, more": ("more", 1),
-    "1, too far": ("small", 2),
-    "2": ("large", 1),
-    "3": ("large", 2),
+POTENTIALS = {  # fragments, and reach of the atomic energies in Rc
+    **{"1": ("small", 1), "1, more": ("more", 1), "2": ("large", 1), "3": ("large", 2)},
+    **{"1, too far": ("small", 2), "1, more, too far": ("more", 2)},
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,22 +35,22 @@ parser.add_argument("--learner", choices=["linear", "nequip"], default="linear")
 parser.add_argument("--potentials", nargs="+", default=list(POTENTIALS))
 parser.add_argument("--core-only", action="store_true", help="train on the forces of atoms with a complete reach alone")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-parser.add_argument("--epochs", type=int, default=80, help="of NequIP")
+parser.add_argument("--steps", type=int, default=6400, help="of a NequIP training, one fragment each")
 parser.add_argument("--output", type=Path, default=Path("runs/small_fragments"), help="results.json there grows")
 args = parser.parse_args()
 bulk, results = read_frames(args.data / "bulk.extxyz"), args.output / "results.json"
 by_id = {content_hash(a): k for k, a in enumerate(bulk)}
 
 
-def trainer(reach: int):
-    """One whose atomic energies reach (cutoff x layers) so many Rc; functions per Å stay the same."""
+def trainer(reach: int, fragments: int):
+    """One whose atomic energies reach (cutoff x layers) so many Rc, for so many fragments; as many functions per Å."""
     if args.learner == "linear":
         model = LinearModelSettings(cutoff=reach * RC, radial=12 * reach, density=6 * reach)
         settings = LinearTrainingSettings(core_only=args.core_only)
     else:
         model = NequIPModelSettings(r_max=reach * RC / 2, layers=2, features=8, invariant_layers=1)
-        settings = NequIPTrainingSettings(learning_rate=0.02, batch_size=1, energy_weight=10.0, schedule="cosine",
-                                          max_epochs=args.epochs, ema_decay=0.99, core_only=args.core_only)  # fmt: skip
+        epochs = {"schedule": "cosine", "max_epochs": args.steps // fragments, "batch_size": 1, "ema_decay": 0.99}
+        settings = NequIPTrainingSettings(learning_rate=0.02, energy_weight=10.0, core_only=args.core_only, **epochs)
     return make_trainer(args.learner, model.to_json(), settings.to_json(), ["C", "H", "O", "Zn"], threads=1)
 
 
@@ -83,7 +80,7 @@ for seed in args.seeds:
         data = regions(read_frames(args.data / f"{size}_{seed}.extxyz"), reach * RC)
         begun, held = time.process_time(), len(data) // 5
         folder = args.output / f"{args.learner}_{name}_{seed}{'_core' * args.core_only}".replace(", ", "_")
-        made = trainer(reach).train(data[held:], data[:held], start=None, seed=seed, workdir=folder)
+        made = trainer(reach, len(data) - held).train(data[held:], data[:held], start=None, seed=seed, workdir=folder)
         potential, seconds = load_potential(made.path), time.process_time() - begun
         cells, cuts = potential.predict(bulk), {k: potential.predict(t) for k, t in tests.items()}
         own = {k: cut_off(t, [p.forces for p in cuts[k]], [p.forces for p in cells]) for k, t in tests.items()}

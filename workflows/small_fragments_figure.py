@@ -13,7 +13,8 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"1": "#4477aa", "1, more": "#66ccee", "2": "#228833", "3": "#ccbb44", "1, too far": "#ee6677"}
+COLOURS = {"1": "#4477aa", "1, more": "#66ccee", "2": "#228833", "3": "#ccbb44", "1, too far": "#ee6677",
+           "1, more, too far": "#aa3377"}  # fmt: skip
 FILL = {"linear": None, "nequip": "none"}
 MARKS = {("linear", False): "o", ("linear", True): "x", ("nequip", False): "s", ("nequip", True): "+"}
 
@@ -52,7 +53,7 @@ print("| learner | potential | forces | fragments | label time | " + " | ".join(
       " cut, small: left, slope, r | energy σ | training |")  # fmt: skip
 for (learner, name, core), own in groups.items():
     place = (
-        np.arange(len(systems)) + 0.16 * list(COLOURS).index(name) - 0.34 + 0.06 * (learner == "nequip") + 0.03 * core
+        np.arange(len(systems)) + 0.14 * list(COLOURS).index(name) - 0.36 + 0.06 * (learner == "nequip") + 0.03 * core
     )
     errors = [[r["bulk"]["forces_by_system"][s]["rmse"] for s in systems] for r in own]
     for values in errors:
